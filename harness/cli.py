@@ -1,0 +1,192 @@
+"""The command line. Thin: each command's work is a function in ``harness/commands/``, imported when it is called."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from harness.plugin import UsageError
+
+app = typer.Typer(
+    name="spikebench",
+    help="Train spiking neural networks in every way on the same tasks, measured alike.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Plugins = Annotated[
+    list[Path] | None, typer.Option("--plugin", help="A Python file with further methods, tasks or probes; may be given again.")
+]
+Results = Annotated[Path, typer.Option("--results", help="Folder of the records.", metavar="DIR")]
+Methods = Annotated[
+    str, typer.Option("--method", "-m", help="Methods, comma-separated; options in brackets: ottt[[update=online]]. Default: all.")
+]
+Tasks = Annotated[str, typer.Option("--task", "-t", help="Tasks, comma-separated: static/digits.")]
+Suites = Annotated[str, typer.Option("--suite", help="All tasks of these suites.")]
+Families = Annotated[str, typer.Option("--family", help="Only methods of these families.")]
+Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Runs at a time. With more than one, times disturb each other.")]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads of a run. Default: 1 for smoke, else cores / jobs.")]
+Force = Annotated[bool, typer.Option("--force", help="Run again what is finished.")]
+DEFAULT_RESULTS = Path("results/local")
+
+
+@app.command(epilog="Example: `spikebench bench` &nbsp; or &nbsp; `spikebench bench --seeds 3 --jobs 2`")
+def bench(
+    results: Results = DEFAULT_RESULTS,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Seeds per method.")] = 1,
+    jobs: Jobs = 1,
+    threads: Threads = None,
+    force: Force = False,
+) -> None:
+    """Train a handful of methods on the embedded tasks of all suites, and print the leaderboard. No download, no GPU."""
+    from harness.commands.bench import bench as work
+
+    work(results, seeds=seeds, jobs=jobs, threads=threads, force=force)
+
+
+@app.command(
+    epilog="Examples: `spikebench run -t static/digits -m ottt,stbp --seeds 3` · "
+    '`spikebench run --suite static -m "ottt[update=online]" --set lr=0.01 --dry-run` · killed half-way? The same command continues.'
+)
+def run(
+    task: Tasks = "",
+    method: Methods = "",
+    suite: Suites = "",
+    family: Families = "",
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Seeds 0 to N-1.")] = 1,
+    budget: Annotated[str, typer.Option("--budget", help="smoke (seconds), laptop (minutes) or paper (the published recipe).")] = "smoke",
+    track: Annotated[str, typer.Option("--track", help="matched (settings shared by all) or recipe (the method's own).")] = "matched",
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")] = "cpu",
+    precision: Annotated[str, typer.Option("--precision", help="fp32, bf16 or fp16 (autocast).")] = "fp32",
+    steps: Annotated[int | None, typer.Option("--steps", "-T", min=1, help="Time steps, where the data leave them open.")] = None,
+    jobs: Jobs = 1,
+    threads: Threads = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value: a training setting or an option of the methods; may be given again.")
+    ] = None,
+    probe: Annotated[str, typer.Option("--probe", help="Probes to apply to the trained networks, comma-separated.")] = "",
+    time_limit: Annotated[
+        float | None, typer.Option("--time-limit", min=1, help="Seconds until a run is ended. Default: the budget's.")
+    ] = None,
+    plugin: Plugins = None,
+    results: Results = DEFAULT_RESULTS,
+    force: Force = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the matrix with an estimate, and run nothing.")] = False,
+) -> None:
+    """Run methods on tasks. What is finished is not run again; what failed is."""
+    from harness.commands.run import run as work
+    from harness.matrix import Selection
+    from harness.spec import parse_settings, split_list
+
+    selection = Selection(
+        methods=split_list(method),
+        tasks=split_list(task),
+        suites=split_list(suite),
+        families=split_list(family),
+        seeds=seeds,
+        track=track,  # type: ignore[arg-type]  # checked by RunSpec
+        budget=budget,
+        steps=steps,
+        device=device,
+        precision=precision,  # type: ignore[arg-type]
+        threads=threads,
+        jobs=jobs,
+        settings=parse_settings(settings or []),
+        probes=split_list(probe),
+    )
+    if not (selection.tasks or selection.suites):
+        raise UsageError("say what to run on: --task static/digits, or --suite static (`spikebench list tasks` shows all)")
+    work(selection, results, plugin or [], time_limit=time_limit, force=force, dry_run=dry_run)
+
+
+@app.command(
+    "list", epilog="Examples: `spikebench list methods` · `spikebench list tasks` · `spikebench list methods --task detection/digit-scenes`"
+)
+def list_(
+    what: Annotated[str, typer.Argument(help="methods, tasks or probes")],
+    task: Annotated[str, typer.Option("--task", "-t", help="With methods: say which can do this task, and why the others cannot.")] = "",
+    plugin: Plugins = None,
+) -> None:
+    """List methods, tasks or probes, with where each comes from and why it cannot run here."""
+    from harness.commands.list import list_plugins as work
+
+    work(what, task, plugin or [])
+
+
+@app.command(epilog="Example: `spikebench show 1d603627` (the beginning of a run key, or a file)")
+def show(
+    record: Annotated[str, typer.Argument(help="Beginning of a run key, or a record file.")], results: Results = DEFAULT_RESULTS
+) -> None:
+    """Print one record readably."""
+    from harness.commands.show import show as work
+
+    work(record, results)
+
+
+@app.command(
+    epilog="Examples: `spikebench table` · `spikebench table -t static/digits --metrics test_accuracy,saved_bytes --format latex` · "
+    "`spikebench table --results results/reference --format github`"
+)
+def table(
+    task: Tasks = "",
+    method: Methods = "",
+    suite: Suites = "",
+    metrics: Annotated[str, typer.Option("--metrics", help="Columns, comma-separated. Default: a selection; `all` for every metric.")] = "",
+    sort: Annotated[str, typer.Option("--sort", help="Metric to sort by, best first.")] = "test_accuracy",
+    format: Annotated[str, typer.Option("--format", "-f", help="terminal, github, latex, csv or html.")] = "terminal",
+    plugin: Plugins = None,
+    results: Results = DEFAULT_RESULTS,
+) -> None:
+    """Print comparison tables of the records: one per task, device, track and budget."""
+    from harness.commands.table import table as work
+    from harness.spec import split_list
+
+    work(results, split_list(task), split_list(method), split_list(suite), split_list(metrics), sort, format, plugin or [])
+
+
+@app.command("new-method", epilog="Example: `spikebench new-method my_neuron`, edit methods/my_neuron.py, `spikebench check my_neuron`")
+def new_method(
+    name: Annotated[str, typer.Argument(help="Lower case, letters, digits and underscores.")],
+    folder: Annotated[Path | None, typer.Option("--folder", help="Where to write; default: the checkout's methods/, else here.")] = None,
+) -> None:
+    """Write a new method from a template, and its test."""
+    from harness.commands.new_method import new_method as work
+
+    work(name, folder)
+
+
+@app.command(epilog="Examples: `spikebench check ottt` · `spikebench check mine --plugin mine.py` · `spikebench check --all`")
+def check(
+    method: Annotated[str, typer.Argument(help="Name of the method, with options in brackets if need be.")] = "",
+    everything: Annotated[bool, typer.Option("--all", help="Check every method.")] = False,
+    plugin: Plugins = None,
+) -> None:
+    """Check that a method keeps the contract: shapes, learning, no hidden state, same seed same result, and so on."""
+    from harness.commands.check import check as work
+
+    work(method, everything, plugin or [])
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Run the command line: exit status 0, 1 (something was found wrong), 2 (cannot be done as asked) or 130 (interrupted)."""
+    try:
+        app(arguments, standalone_mode=True)
+    except UsageError as error:
+        sys.stderr.write(f"spikebench: {error}\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("spikebench: interrupted\n")
+        sys.exit(130)
+    except BrokenPipeError:  # | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""``spikebench list``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+from tabulate import tabulate
+
+from harness.plugin import UsageError, did_you_mean
+from harness.registry import Registries
+
+
+def list_plugins(what: str, task: str, plugin_files: Sequence[Path]) -> None:
+    """Print the plugins of a kind; with ``task``, whether each method can do it."""
+    kinds = ("methods", "tasks", "probes")
+    if what not in kinds:
+        raise UsageError(f"unknown kind {what!r}{did_you_mean(what, kinds)}")
+    registries = Registries(plugin_files)
+    heads, rows = {"methods": _methods, "tasks": _tasks, "probes": _probes}[what](registries, task)
+    typer.echo(tabulate(rows, heads, tablefmt="simple") if rows else f"no {what}")
+
+
+def _methods(registries: Registries, task: str) -> tuple[list[str], list[list[str]]]:
+    asked = registries.tasks.load(task) if task else None
+    rows = []
+    for name in registries.methods.names():
+        method = registries.methods.load(name)
+        options = ", ".join(f"{key}={field.default}" for key, field in method.Options.model_fields.items())
+        row = [name, method.card.family, str(method.card.year), method.card.summary, options, registries.methods.origin(name)]
+        rows.append(row[:4] + [asked.unavailable() or method.supports(asked) or "yes"] if asked else row)
+    return ["method", "family", "year", "about", *([f"runs on {task}"] if asked else ["options", "defined in"])], rows
+
+
+def _tasks(registries: Registries, _: str) -> tuple[list[str], list[list[str]]]:
+    rows = []
+    for name in registries.tasks.names():
+        task = registries.tasks.load(name)
+        ready = task.unavailable() or ("ready, embedded" if task.embedded else "ready")
+        rows.append([name, task.card.title, task.head.kind, str(task.steps), ", ".join(task.budgets), task.card.licence, ready])
+    return ["task", "about", "head", "T", "budgets", "licence of the data", "state"], rows
+
+
+def _probes(registries: Registries, _: str) -> tuple[list[str], list[list[str]]]:
+    rows = [[n, registries.probes.load(n).card.summary, registries.probes.origin(n)] for n in registries.probes.names()]
+    return ["probe", "about", "defined in"], rows

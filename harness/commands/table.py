@@ -1,0 +1,62 @@
+"""``spikebench table``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import typer
+
+from harness.plugin import UsageError, did_you_mean
+from harness.registry import Registries
+from harness.report.table import DEFAULT_METRICS, FORMATS, Table, build
+from harness.store import Store, describe_broken
+
+
+def print_tables(
+    store: Store,
+    keys: set[str] | None = None,
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    sort: str = "test_accuracy",
+    style: str = "terminal",
+    reasons: Mapping[tuple[str, str], str] | None = None,
+) -> list[Table]:
+    """Print the tables of a store (of ``keys`` only, if given); ``reasons`` say why a method has no row on a task."""
+    tables, broken = build(store, keys=keys, metrics=metrics, sort=sort, reasons=reasons or {})
+    typer.echo("\n\n".join(table.render(style) for table in tables))
+    if broken:
+        typer.echo(f"spikebench: {describe_broken(broken)}", err=True)
+        raise typer.Exit(2)
+    return tables
+
+
+def table(
+    folder: Path,
+    tasks: Sequence[str],
+    methods: Sequence[str],
+    suites: Sequence[str],
+    metrics: Sequence[str],
+    sort: str,
+    style: str,
+    plugin_files: Sequence[Path],
+) -> None:
+    """Print the tables of a folder of records."""
+    from harness.metrics import METRICS, metric
+
+    if style not in FORMATS:
+        raise UsageError(f"unknown format {style!r}{did_you_mean(style, FORMATS)}")
+    if not folder.is_dir():
+        raise UsageError(f"results folder {folder} does not exist; run something first (`spikebench bench`) or name another with --results")
+    chosen = list(METRICS) if list(metrics) == ["all"] else [metric(name).name for name in metrics] or list(DEFAULT_METRICS)
+    metric(sort)
+    store = Store(folder)
+    registries = Registries(plugin_files)
+    for name in tasks:
+        registries.tasks.entry(name)
+    tables, broken = build(store, tasks=tasks, methods=methods, suites=suites, metrics=chosen, sort=sort)
+    if not tables and not broken:
+        raise UsageError(f"no record in {folder} fits")
+    typer.echo("\n\n".join(found.render(style) for found in tables))
+    if broken:
+        typer.echo(f"spikebench: {describe_broken(broken)}", err=True)
+        raise typer.Exit(2)

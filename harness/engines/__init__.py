@@ -1,0 +1,1 @@
+"""Engines: where runs execute. An engine maps plans to records."""

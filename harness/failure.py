@@ -1,0 +1,47 @@
+"""What is kept of a run that failed: its status and a traceback without paths of the machine."""
+
+from __future__ import annotations
+
+import re
+import signal
+import traceback
+from pathlib import Path
+
+import torch
+
+from harness.loop import DivergedError
+from harness.record import Failure
+
+TAIL = 4000  # characters of a traceback or log that a record keeps
+
+
+def without_paths(text: str) -> str:
+    """Return ``text`` with every absolute file path cut to its last three parts, and the home folder to ``~``."""
+    text = text.replace(str(Path.home()), "~") if str(Path.home()) != "/" else text
+    return re.sub(r"(?<![\w.~])(?:~|/[\w.+-]+)(?:/[\w.+-]+)*?/((?:[\w.+-]+/){0,2}[\w.+-]+\.\w+)", r"\1", text)
+
+
+def describe(error: BaseException) -> tuple[str, Failure]:
+    """Return the status of a record and the failure, for an exception."""
+    message = str(error)
+    if isinstance(error, DivergedError):
+        status = "diverged"
+    elif isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in message or "not enough memory" in message:
+        status = "out_of_memory"
+    else:
+        status = "error"
+    trace = "".join(traceback.format_exception(error))
+    first = message.strip().splitlines()[0] if message.strip() else "no message"
+    return status, Failure(message=without_paths(f"{type(error).__name__}: {first}"), traceback=without_paths(trace)[-TAIL:])
+
+
+def from_exit(code: int, timed_out: float | None, log: str) -> tuple[str, Failure]:
+    """Return status and failure for a process that ended without a record; ``timed_out`` is the limit that ran out, if one did."""
+    tail = without_paths(log)[-TAIL:]
+    if timed_out is not None:
+        return "timeout", Failure(message=f"did not end within {timed_out:g} s", traceback=tail, signal="SIGKILL")
+    if code < 0:
+        name = signal.Signals(-code).name
+        hint = " (often the system running out of memory)" if name == "SIGKILL" else ""
+        return "killed", Failure(message=f"ended by {name}{hint}", traceback=tail, signal=name)
+    return "error", Failure(message=f"exited with status {code} and no record", traceback=tail, exit_code=code)

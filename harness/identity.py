@@ -1,0 +1,152 @@
+"""From a spec to what it resolves to, and to the run key: the hash of everything that decides the outcome.
+
+Into the key go: the spec, every option and setting as resolved, the data's checksum and version, the source text of the plugin, of the
+task, of the runner and of all project modules that these import, the version of torch, and the model of the device. A finished key need
+not be run again; a change of any of these gives another key.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from harness.environment import device_model
+from harness.method import Method
+from harness.plugin import UsageError
+from harness.record import Settings
+from harness.registry import Registries
+from harness.spec import RunSpec
+from harness.task import Task
+
+PROJECT = ("harness", "methods", "suites")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A spec with what it resolves to. ``skip`` says why it cannot run; then ``key`` and ``settings`` are None."""
+
+    spec: RunSpec
+    key: str | None
+    settings: Settings | None
+    skip: str | None = None
+
+
+@cache
+def _module_file(name: str) -> Path | None:
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, AttributeError, ValueError):
+        return None
+    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+
+
+@cache
+def _imports(path: Path, package: str) -> frozenset[str]:
+    """Return the names of the modules that a file may import (``from a import b`` gives a and a.b)."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                base = importlib.util.resolve_name("." * node.level + base, package)
+            names |= {base} | {f"{base}.{alias.name}" for alias in node.names}
+    return frozenset(names)
+
+
+def source_files(starts: Iterable[tuple[Path, str]], packages: Iterable[str]) -> list[Path]:
+    """Return the files ``starts`` (path, module name) and all modules of ``packages`` that they import, directly or not."""
+    packages = set(packages)
+    found: dict[Path, None] = {}
+    todo = list(starts)
+    while todo:
+        path, module = todo.pop()
+        if path in found:
+            continue
+        found[path] = None
+        package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+        for name in _imports(path, package):
+            if name.partition(".")[0] in packages and (file := _module_file(name)) is not None:
+                todo.append((file, name))
+    return sorted(found)
+
+
+def code_hash(spec: RunSpec, registries: Registries) -> str:
+    """Return the hash of the source that a run depends on, independent of where it lies."""
+    starts, packages = [], set(PROJECT)
+    entries = [registries.methods.entry(spec.method), registries.tasks.entry(spec.task)]
+    entries += [registries.probes.entry(name) for name in spec.probes]
+    for entry in entries:
+        path = entry.path or _module_file(entry.module)
+        if path is not None:
+            starts.append((path, entry.module))
+            packages.add(entry.module.partition(".")[0])
+    runner = _module_file("harness.runner")
+    assert runner is not None
+    starts.append((runner, "harness.runner"))
+    digests = sorted(hashlib.sha256(path.read_bytes()).hexdigest() for path in source_files(starts, packages))
+    return hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
+
+
+def check_device(name: str) -> torch.device:
+    """Return the device; raise UsageError if there is no such device here."""
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"unknown device {name!r}; allowed: cpu, cuda, cuda:N") from None
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"device {name!r} is not supported; allowed: cpu, cuda, cuda:N")
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise UsageError(f"device {name!r} is not there: torch finds no CUDA device on this machine; use --device cpu")
+        if (device.index or 0) >= torch.cuda.device_count():
+            raise UsageError(f"device {name!r} is not there: this machine has {torch.cuda.device_count()} CUDA devices")
+    return device
+
+
+def make(spec: RunSpec, registries: Registries) -> Method:
+    """Return the method bound to its task, as the spec asks. Raises UsageError where the spec does not fit them."""
+    task: Task = registries.tasks.load(spec.task)(spec.budget, check_device(spec.device))
+    method = registries.methods.load(spec.method)
+    return method(task, spec.options, spec.track, spec.steps, spec.training)
+
+
+def plan(spec: RunSpec, registries: Registries) -> Plan:
+    """Resolve a spec; a pair that cannot run gives a plan with the reason."""
+    method_class, task_class = registries.methods.load(spec.method), registries.tasks.load(spec.task)
+    reason = task_class.unavailable() or method_class.supports(task_class)
+    if reason:
+        return Plan(spec, None, None, reason)
+    method = make(spec, registries)
+    task = method.task
+    files = [registries.methods.entry(spec.method), registries.tasks.entry(spec.task)]
+    own = [e.path.name for e in files if e.path is not None and e.module.startswith("spikebench_plugin_")]
+    settings = Settings(
+        options=method.options.model_dump(mode="json"),
+        training=asdict(method.training),
+        steps=method.steps,
+        backbone=asdict(task.budget.backbone),
+        train_samples=task.budget.train_samples,
+        time_limit=task.budget.time_limit,
+        task_version=task.version,
+        data_checksum=task.checksum(),
+        code_hash=code_hash(spec, registries),
+        plugin_file=own[0] if own else None,
+    )
+    decides = {
+        "spec": spec.model_dump(mode="json", exclude={"options", "training", "steps"}),
+        "settings": settings.model_dump(mode="json", exclude={"time_limit", "plugin_file"}),
+        "torch": torch.__version__,
+        "device": device_model(task.device),
+    }
+    key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:20]
+    return Plan(spec, key, settings)

@@ -1,0 +1,158 @@
+"""Which runs exist: from filters to specs, from specs to plans. How they run is the engines' business."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from harness.identity import Plan, plan
+from harness.plugin import UsageError, did_you_mean
+from harness.registry import Registries
+from harness.spec import RunSpec, parse_variant
+from harness.store import Store
+from harness.task import Training
+
+
+@dataclass
+class Selection:
+    """What the user asked to run. ``methods`` may carry options: ``ottt[update=online]``; empty lists mean all."""
+
+    methods: Sequence[str] = ()
+    tasks: Sequence[str] = ()
+    suites: Sequence[str] = ()
+    families: Sequence[str] = ()
+    seeds: int = 1
+    track: Literal["matched", "recipe"] = "matched"
+    budget: str = "smoke"
+    steps: int | None = None
+    device: str = "cpu"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    threads: int | None = None
+    jobs: int = 1
+    settings: dict[str, str] = field(default_factory=dict)
+    probes: Sequence[str] = ()
+
+
+def choose_threads(selection: Selection) -> int:
+    """Return CPU threads per run: as asked; else 1 for the smoke budget (its tensors are too small to share), else an equal part."""
+    if selection.threads:
+        return selection.threads
+    return 1 if selection.budget == "smoke" else max(1, (os.cpu_count() or 1) // max(1, selection.jobs))
+
+
+def specs(selection: Selection, registries: Registries) -> list[RunSpec]:
+    """Return the specs of a selection: tasks, methods and seeds in this order. Raises UsageError for a name that is not there."""
+    tasks = _tasks(selection, registries)
+    methods = [parse_variant(text) for text in selection.methods or registries.methods.names()]
+    if selection.families:
+        families = {registries.methods.load(name).card.family for name in registries.methods.names()}
+        for family in selection.families:
+            if family not in families:
+                raise UsageError(f"unknown family {family!r}{did_you_mean(family, families)}")
+        methods = [(name, o) for name, o in methods if registries.methods.load(name).card.family in selection.families]
+    for probe in selection.probes:
+        registries.probes.entry(probe)
+    training_fields = set(Training.__dataclass_fields__)
+    used: set[str] = set()
+    found = []
+    for task in tasks:
+        for name, variant in methods:
+            fields = registries.methods.load(name).Options.model_fields
+            options, training = dict(variant), {}
+            for key, value in selection.settings.items():
+                if key in fields:
+                    options[key] = value
+                elif key in training_fields:
+                    training[key] = value
+                else:
+                    continue
+                used.add(key)
+            parsed = registries.methods.load(name).parse_options(options)
+            changed = {key: value for key, value in parsed.model_dump(mode="json").items() if key in options}
+            for seed in range(selection.seeds):
+                found.append(_spec(selection, name, changed, task, _typed(training), seed))
+    unknown = set(selection.settings) - used
+    if unknown:
+        key = sorted(unknown)[0]
+        names = training_fields.union(*(registries.methods.load(name).Options.model_fields for name, _ in methods))
+        raise UsageError(f"--set {key}: no chosen method has such an option and training has no such setting{did_you_mean(key, names)}")
+    return found
+
+
+def _tasks(selection: Selection, registries: Registries) -> list[str]:
+    names = registries.tasks.names()
+    for name in selection.tasks:
+        registries.tasks.entry(name)
+    suites = {name.split("/")[0] for name in names}
+    for suite in selection.suites:
+        if suite not in suites:
+            raise UsageError(f"unknown suite {suite!r}{did_you_mean(suite, suites)}")
+    if selection.suites:
+        inside = [name for name in names if name.split("/")[0] in selection.suites]
+        return [name for name in inside if not selection.tasks or name in selection.tasks]
+    return list(selection.tasks) or names
+
+
+def _typed(training: dict[str, str]) -> dict[str, Any]:
+    """Return settings with the types of ``Training``; raise UsageError for a value that does not fit."""
+    from pydantic import TypeAdapter
+
+    adapter = TypeAdapter(Training)
+    try:
+        parsed = adapter.validate_python({"epochs": 1, **training})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(f"--set {first['loc'][0]}={first['input']}: {first['msg']}") from None
+    for key in ("epochs", "batch_size", "lr"):
+        if getattr(parsed, key) <= 0:
+            raise UsageError(f"--set {key}={training[key]}: must be above 0")
+    return {key: getattr(parsed, key) for key in training}
+
+
+def _spec(selection: Selection, method: str, options: dict[str, Any], task: str, training: dict[str, Any], seed: int) -> RunSpec:
+    try:
+        return RunSpec(
+            method=method,
+            options=options,
+            task=task,
+            track=selection.track,
+            budget=selection.budget,
+            steps=selection.steps,
+            seed=seed,
+            device=selection.device,
+            precision=selection.precision,
+            training=training,
+            threads=choose_threads(selection),
+            probes=tuple(selection.probes),
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(f"{first['loc'][0]} = {first['input']!r}: {first['msg']}") from None
+
+
+def plans(wanted: Iterable[RunSpec], registries: Registries) -> list[Plan]:
+    """Return a plan for each spec."""
+    return [plan(spec, registries) for spec in wanted]
+
+
+def estimate(planned: Plan, history: Sequence[dict[str, Any]]) -> float | None:
+    """Return the seconds a run may take: the median of earlier runs of the method on the task and budget, else None."""
+    spec = planned.spec
+    took = [
+        row["duration"]
+        for row in history
+        if (row["method"], row["task"], row["budget"]) == (spec.method, spec.task, spec.budget) and row["duration"]
+    ]
+    return statistics.median(took) if took else None
+
+
+def history(store: Store) -> list[dict[str, Any]]:
+    """Return method, task, budget and duration of the finished records of a store."""
+    paths = {"method": "spec.method", "task": "spec.task", "budget": "spec.budget", "duration": "duration", "status": "status"}
+    rows, _ = store.select(paths)
+    return [row for row in rows if row["status"] == "ok"]

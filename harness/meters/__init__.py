@@ -1,0 +1,1 @@
+"""Meters: small typed measurements that keep every sample."""

@@ -1,0 +1,121 @@
+"""Spikes per sample, per neuron and layer by layer, counted at what the neuron modules return.
+
+A module takes part if its attribute ``spike_kind`` is "binary" (it promises exact 0/1) or "graded" (other values allowed)::
+
+    with SpikeMeter(net) as meter, torch.no_grad():
+        for batch in task.batches("test"):
+            seen += len(batch.inputs)
+            method.predict(net, batch.inputs)
+    count = meter.result(seen)
+
+Every element that is not zero is a spike: a graded value or a burst is one event, as it is for the synaptic operations that follow.
+Only totals are kept and division comes last, so the count is right whether a sequence ``[T, B, ...]`` comes in one call or in parts,
+and whether all samples or only those that go on (early exit) are in a call.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+COUNTED = ("binary", "graded")
+
+
+@dataclass(frozen=True)
+class LayerSpikes:
+    """Spikes of one layer."""
+
+    spikes: int  # in all samples, steps and neurons seen
+    elements: int  # neurons x steps x samples seen
+    neurons: int  # distinct units: elements of one step of one sample
+    spikes_per_sample: float
+    rate: float  # spikes per neuron and step, over what ran
+
+
+@dataclass(frozen=True)
+class SpikeCount:
+    """Spikes of a network. ``layers`` has the layers that ran, in the order of ``named_modules``."""
+
+    spikes_per_sample: float
+    spikes_per_neuron: float  # per sample: spikes over all steps / number of neurons
+    firing_rate: float  # spikes per neuron and step, over what ran
+    layers: dict[str, LayerSpikes]
+    offenders: tuple[str, ...]  # "binary" modules that returned something else than 0 and 1 (NaN included); empty if all is well
+
+
+class _Tally:
+    """Sums of one module, kept on its device, so that counting does not make a GPU wait."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.spikes = torch.zeros((), dtype=torch.int64, device=device)
+        self.broken = torch.zeros((), dtype=torch.bool, device=device)
+        self.elements = 0
+        self.shapes: set[tuple[int, ...]] = set()
+
+
+class SpikeMeter:
+    """Context that counts what the spiking modules of ``net`` return; see the module's docstring."""
+
+    def __init__(self, net: nn.Module) -> None:
+        """Find the spiking modules of ``net``."""
+        self._modules = {name: m for name, m in net.named_modules() if getattr(m, "spike_kind", None) in COUNTED}
+        self._tallies: dict[str, _Tally] = {}
+        self._handles: list[Any] = []
+
+    def __enter__(self) -> SpikeMeter:
+        """Begin to listen."""
+        for name, module in self._modules.items():
+            self._handles.append(module.register_forward_hook(self._hook(name)))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Stop listening; what was counted stays."""
+        while self._handles:
+            self._handles.pop().remove()
+
+    def _hook(self, name: str) -> Any:
+        def count(module: nn.Module, inputs: Any, output: Any) -> None:
+            if not isinstance(output, Tensor):
+                raise TypeError(
+                    f"spiking module {name!r} returned {type(output).__name__}; to be counted it must return its spikes [T, B, ...]"
+                )
+            spikes = output.detach()
+            tally = self._tallies.setdefault(name, _Tally(spikes.device))
+            tally.elements += spikes.numel()
+            tally.shapes.add(tuple(spikes.shape[2:]))
+            fired = spikes != 0
+            tally.spikes += fired.sum()
+            if module.spike_kind == "binary":
+                tally.broken |= (fired & (spikes != 1)).any()
+
+        return count
+
+    def result(self, samples: int) -> SpikeCount:
+        """Return the count for ``samples`` samples seen; raise ValueError if there were none."""
+        if samples < 1:
+            raise ValueError(f"spikes per sample need at least one sample, not {samples}")
+        layers, offenders = {}, []
+        for name in self._modules:
+            tally = self._tallies.get(name)
+            if tally is None or not tally.elements:
+                continue
+            spikes = int(tally.spikes.item())
+            neurons = sum(prod(shape) for shape in tally.shapes)
+            layers[name] = LayerSpikes(spikes, tally.elements, neurons, spikes / samples, spikes / tally.elements)
+            if tally.broken.item():
+                offenders.append(name)
+        total = sum(layer.spikes for layer in layers.values())
+        neurons = sum(layer.neurons for layer in layers.values())
+        elements = sum(layer.elements for layer in layers.values())
+        return SpikeCount(
+            spikes_per_sample=total / samples,
+            spikes_per_neuron=total / samples / neurons if neurons else 0.0,
+            firing_rate=total / elements if elements else 0.0,
+            layers=layers,
+            offenders=tuple(offenders),
+        )

@@ -1,0 +1,134 @@
+"""Synaptic operations in the meaning of NeuroBench: what a synapse has to do for the input it gets.
+
+For each linear or convolution layer that runs::
+
+    effective = sum over outputs of (input != 0) * (weight != 0)      what hardware that skips zeros does
+    dense     = the same with all inputs and all weights taken as non-zero    what hardware that skips nothing does
+
+Taps that fall on zero padding are operations in neither. Effective operations are accumulates (AC) where the inputs are all in
+{-1, 0, 1}, so that nothing is multiplied, and multiply-accumulates (MAC) otherwise. That is decided for each input that the layer
+meets on its own: one image or sequence (convolutions) or one vector (linear), of one sample and time step. Hence the count is
+the same for ``[T, B, ...]``, for time merged into the batch, for single steps, and for any batch.
+
+Not counted: biases, normalisation, pooling, products of activations with each other (attention), and neuron dynamics.
+Source: NeuroBench (Yik et al., Nature Communications 2025), metric "synaptic operations"; there the AC/MAC choice is made per call,
+for the whole batch at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import chain
+from types import TracebackType
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+Synapse: TypeAlias = nn.Linear | nn.Conv1d | nn.Conv2d
+
+
+@dataclass(frozen=True)
+class Operations:
+    """Synaptic operations per sample."""
+
+    effective: float
+    dense: float
+    ac: float
+    mac: float
+
+
+@dataclass(frozen=True)
+class SynopsCount(Operations):
+    """Synaptic operations per sample of a network; ``layers`` has the layers that ran."""
+
+    layers: dict[str, Operations]
+
+
+class SynopsMeter:
+    """Context that counts the synaptic operations of ``net``'s ``nn.Linear``, ``nn.Conv1d`` and ``nn.Conv2d`` modules.
+
+    A module whose weights are not used as they are stored (weight standardisation, quantisation) shows those it uses as
+    ``effective_weight``. Only what runs is counted, so early exit and skipped branches show. An input that is one image repeated over T
+    (``expand``) counts T times. Numbers are whole and kept on the device; division by the samples comes last.
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        """Find the synapses of ``net``."""
+        self._modules = {name: m for name, m in net.named_modules() if isinstance(m, Synapse)}
+        self._counts: dict[str, Tensor] = {}  # [effective, dense, ac]
+        self._fan_outs: dict[tuple[str, tuple[int, ...]], tuple[int, Tensor, Tensor]] = {}
+        self._handles: list[Any] = []
+
+    def __enter__(self) -> SynopsMeter:
+        """Begin to listen."""
+        for name, module in self._modules.items():
+            self._handles.append(module.register_forward_hook(self._hook(name), with_kwargs=True))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Stop listening; what was counted stays."""
+        while self._handles:
+            self._handles.pop().remove()
+
+    def _hook(self, name: str) -> Any:
+        def count(module: Synapse, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            x = (args[0] if args else kwargs["input"]).detach()
+            repeats = 1
+            unit = module.weight.dim() - 1  # dimensions of one input: features, or channels and space
+            if x.dim() > unit and x.shape[0] > 1 and x.stride(0) == 0:
+                x, repeats = x[0], x.shape[0]
+            x = x.reshape(-1, *x.shape[x.dim() - unit :])
+            effective, dense = self._fan_out(name, module, x)
+            nonzero = x != 0
+            spiking = (~nonzero | (x.abs() == 1)).flatten(1).all(1).view(-1, *[1] * unit)
+            found = [
+                (nonzero.sum(0) * effective).sum(),
+                dense.sum() * len(x),
+                ((nonzero & spiking).sum(0) * effective).sum(),
+            ]
+            self._counts[name] = self._counts.get(name, 0) + torch.stack(found) * repeats
+
+        return count
+
+    def _fan_out(self, name: str, module: Synapse, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return, for each element of one input, how many outputs it reaches: by non-zero weights, and by all."""
+        key = (name, tuple(x.shape[1:]))
+        version = sum(part._version for part in chain(module.parameters(), module.buffers()))
+        if key not in self._fan_outs or self._fan_outs[key][0] != version:
+            weight: Tensor = getattr(module, "effective_weight", module.weight)
+            pair = (fan_out(module, weight != 0, x.shape[1:]), fan_out(module, torch.ones_like(weight, dtype=torch.bool), x.shape[1:]))
+            self._fan_outs[key] = (version, *pair)
+        return self._fan_outs[key][1:]
+
+    def result(self, samples: int) -> SynopsCount:
+        """Return operations per sample for ``samples`` samples seen; raise ValueError if there were none."""
+        if samples < 1:
+            raise ValueError(f"operations per sample need at least one sample, not {samples}")
+        totals = {name: self._counts[name].tolist() for name in self._modules if name in self._counts}
+        layers = {name: _operations(counts, samples) for name, counts in totals.items()}
+        whole = _operations([sum(counts[i] for counts in totals.values()) for i in range(3)], samples)
+        return SynopsCount(whole.effective, whole.dense, whole.ac, whole.mac, layers)
+
+
+def _operations(counts: list[int], samples: int) -> Operations:
+    effective, dense, ac = counts
+    return Operations(effective / samples, dense / samples, ac / samples, (effective - ac) / samples)
+
+
+def fan_out(module: Synapse, mask: Tensor, shape: torch.Size) -> Tensor:
+    """Return how many outputs each element of one input of ``shape`` reaches through the synapses in ``mask`` (as the weight).
+
+    The number of outputs is linear in a 0/1 input, so it is the gradient of "sum of outputs for 0/1 weights" with respect
+    to the input: right for any stride, padding, dilation and grouping.
+    """
+    if isinstance(module, nn.Linear):
+        return mask.sum(0)
+    # Outputs of a group that share an input are added up before the convolution: one output channel per group is enough.
+    base: Any = nn.Conv2d if isinstance(module, nn.Conv2d) else nn.Conv1d  # not the subclass: it may change weights on the way
+    with torch.inference_mode(False), torch.enable_grad():
+        kernel = mask.unflatten(0, (module.groups, -1)).sum(1).double()
+        one_input = torch.zeros(1, *shape, dtype=torch.float64, device=mask.device, requires_grad=True)
+        reached = base._conv_forward(module, one_input, kernel, None).sum()
+        (gradient,) = torch.autograd.grad(reached, one_input)
+    return gradient[0].round().long()

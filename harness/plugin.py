@@ -1,0 +1,113 @@
+"""What every plugin is: a class with a ``Card`` that says where it comes from and what it claims.
+
+A plugin is found by name without being imported, so the name must be a string literal in the class body::
+
+    class Ottt(Method):
+        card = Card(name="ottt", title="Online Training Through Time ...", ...)
+
+Its settings live in a nested ``Options`` model; every field has a default, a type and a description, so that
+``--set first_trace=true`` and ``--method "ottt[update=online]"`` are checked before anything runs.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+
+class UsageError(ValueError):
+    """Something the user gave cannot be used; the message is one line that says what is allowed."""
+
+
+def did_you_mean(given: str, allowed: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the nearest allowed name, or the list of allowed names."""
+    names = sorted(allowed)
+    near = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    return f"; allowed: {', '.join(names)}" if names else "; none is known"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One figure or property that a paper states, in a form that can be measured again.
+
+    ``kind`` says how ``value`` is to be read: ``value`` (the metric itself), ``ratio`` (metric of this method over
+    the metric of ``against``), ``difference`` (metric minus that of ``against``, in the metric's unit) or
+    ``property`` (a statement without a number, for example "constant in T"; then ``value`` is None).
+    """
+
+    metric: str  # a name of the metric registry (harness/metrics.py), e.g. "test_accuracy"
+    kind: Literal["value", "ratio", "difference", "property"]
+    value: float | None
+    task: str  # the task of the paper, e.g. "static/cifar10"; it need not exist here
+    setting: str  # network, time steps and whatever else decides the figure
+    source: str  # where the figure was read
+    against: str | None = None  # the plugin compared with, e.g. "stbp"; None for a plain value
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where the parts contradict each other."""
+        if self.kind not in ("value", "ratio", "difference", "property"):
+            raise ValueError(f"claim kind {self.kind!r} is unknown; allowed: value, ratio, difference, property")
+        if (self.value is None) != (self.kind == "property"):
+            raise ValueError(f"a claim of kind {self.kind!r} {'has no' if self.kind == 'property' else 'needs a'} value")
+        if self.kind in ("ratio", "difference") and self.against is None:
+            raise ValueError(f"a claim of kind {self.kind!r} must say what it is against")
+
+
+@dataclass(frozen=True)
+class Card:
+    """Where a method or probe comes from and what it is compared with."""
+
+    name: str  # what the command line calls it; lower case, no spaces
+    title: str  # title of the paper
+    authors: str
+    venue: str
+    year: int
+    family: str  # e.g. "direct", "online", "conversion", "block-wise", "architecture", "neuron", "normalisation"
+    summary: str  # one sentence: what the method is about
+    compared_with: tuple[str, ...] = ()  # names of plugins that are its baselines
+    claims: tuple[Claim, ...] = ()
+    reconstructed: str = ""  # which parts are not stated by the sources but reconstructed or ours; empty if none
+
+
+@dataclass(frozen=True)
+class ProbeCard(Card):
+    """The card of a probe; a class of its own so that the registry can tell the two without importing."""
+
+
+class Options(BaseModel):
+    """Base of a plugin's settings: typed, frozen, and closed (an unknown name is an error)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Plugin:
+    """Base of methods and probes."""
+
+    card: ClassVar[Card]
+
+    class Options(Options):
+        """Settings of the plugin; override with typed fields that have defaults."""
+
+    def __init__(self, options: Mapping[str, Any] | None = None) -> None:
+        """Resolve ``options`` (texts are converted to the field's type); raise UsageError if one does not fit."""
+        self.options = self.parse_options(options or {})
+
+    @classmethod
+    def parse_options(cls, given: Mapping[str, Any]) -> Any:
+        """Return the resolved ``Options``; raise UsageError naming the option, the value and what is allowed."""
+        fields = cls.Options.model_fields
+        for name in given:
+            if name not in fields:
+                raise UsageError(f"{cls.card.name} has no option {name!r}{did_you_mean(name, fields)}")
+        try:
+            return cls.Options(**given)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(str(part) for part in first["loc"]) or "options"
+            raise UsageError(f"{cls.card.name}: option {name} = {first['input']!r}: {first['msg']}") from None

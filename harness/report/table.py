@@ -1,0 +1,234 @@
+"""Comparison tables from records: rows are methods, columns metrics, cells mean ± standard deviation over seeds.
+
+One table holds one task, device, track, budget and precision only; these are never mixed. Runs of one row differ in nothing but the seed.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import statistics
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any
+
+from tabulate import tabulate
+
+from harness.metrics import Metric, format_value, metric, scale_for
+from harness.record import STATUSES
+from harness.store import Store
+
+DEFAULT_METRICS = (
+    "test_accuracy",
+    "steps_used",
+    "saved_bytes",
+    "step_time",
+    "epoch_time",
+    "total_time",
+    "latency",
+    "spikes",
+    "synops",
+    "parameters",
+)
+FORMATS = {"terminal": "simple", "github": "github", "latex": "latex_booktabs", "csv": "csv", "html": "html"}
+
+# What makes a table, and what a row carries besides metrics: name -> path in the record.
+GROUP = {
+    "task": "spec.task",
+    "track": "spec.track",
+    "budget": "spec.budget",
+    "device": "environment.device",
+    "kind": "environment.device_kind",
+    "precision": "spec.precision",
+    "threads": "spec.threads",
+}
+ROW = {
+    "key": "key",
+    "label": "label",
+    "method": "spec.method",
+    "seed": "spec.seed",
+    "status": "status",
+    "started": "started",
+    "metric": "accuracy.metric",
+    "settings": "settings",
+    "asked_device": "spec.device",
+}
+
+
+@dataclass
+class Row:
+    """A method in a table."""
+
+    label: str
+    runs: list[dict[str, Any]]  # records with status ok, one per seed
+    failures: dict[str, int] = field(default_factory=dict)  # status -> number of runs
+
+    def values(self, name: str) -> list[float]:
+        """Return the values of a metric over seeds; those not measured are left out."""
+        return [run[name] for run in self.runs if run[name] is not None]
+
+    def mean(self, name: str) -> float | None:
+        """Return the mean over seeds; None where a seed has no value (a missing cell makes an average missing)."""
+        values = self.values(name)
+        return statistics.fmean(values) if values and len(values) == len(self.runs) else None
+
+    def deviation(self, name: str) -> float | None:
+        """Return the standard deviation over seeds (n - 1); None for fewer than two."""
+        values = self.values(name)
+        return statistics.stdev(values) if len(values) > 1 else None
+
+
+@dataclass
+class Table:
+    """One table: what it is about, its rows (best first), its columns, and the methods that are not in it, with the reason."""
+
+    about: dict[str, Any]
+    rows: list[Row]
+    metrics: list[Metric]
+    reasons: dict[str, str]
+    main_metric: str
+
+    @property
+    def title(self) -> str:
+        """Return what the table is about, in one line."""
+        a = self.about
+        where = f"{a['device']} ({a['kind']}, {a['precision']}, threads {a['threads']})"
+        return f"{a['task']}, {a['budget']} budget, {a['track']} track, on {where}"
+
+    def cells(self) -> tuple[list[str], list[list[str]]]:
+        """Return headings and rows of text."""
+        scales = {m.name: scale_for(m, [row.mean(m.name) for row in self.rows]) for m in self.metrics}
+        heads = ["method", "n", *(self._heading(m, scales[m.name].unit) for m in self.metrics)]
+        lines = []
+        for row in self.rows:
+            cells = []
+            for m in self.metrics:
+                text = format_value(m, row.mean(m.name), row.deviation(m.name), scale=scales[m.name])
+                unit = scales[m.name].unit
+                cells.append(text.removesuffix(f" {unit}") if unit else text)
+            lines.append([row.label, str(len(row.runs)), *cells])
+        return heads, lines
+
+    def _heading(self, m: Metric, unit: str) -> str:
+        name = self.main_metric.replace("_", " ") if m.name == "test_accuracy" else m.title
+        arrow = "↑" if m.direction == "higher" else "↓"
+        return f"{name} {f'[{unit}] ' if unit else ''}{arrow}"
+
+    def notes(self) -> list[str]:
+        """Return a line for every method that failed or cannot do the task."""
+        failed = [
+            f"{row.label}: {count} run(s) {status} ({STATUSES.get(status, 'unknown status')})"
+            for row in self.rows
+            for status, count in row.failures.items()
+        ]
+        return failed + [f"{label}: cannot run here: {reason}" for label, reason in self.reasons.items()]
+
+    def render(self, style: str = "terminal") -> str:
+        """Return the table as text in one of ``FORMATS``."""
+        heads, lines = self.cells()
+        notes = self.notes()
+        if style == "csv":
+            return _csv([["task", "track", "budget", "device", "precision", *heads], *([*self._where(), *line] for line in lines)])
+        body = tabulate(lines, heads, tablefmt=FORMATS[style], disable_numparse=True, colalign=["left"] + ["right"] * (len(heads) - 1))
+        if style == "latex":
+            # ↑ and ↓ are not in the default fonts of LaTeX.
+            body = body.replace("↑", r"$\uparrow$").replace("↓", r"$\downarrow$").replace("±", r"$\pm$").replace("µ", r"$\mu$")
+            return "\n".join([f"% {self.title}", body, *(f"% {note}" for note in notes)])
+        if style == "html":
+            listed = "".join(f"<li>{escape(note)}</li>" for note in notes)
+            return f"<h3>{escape(self.title)}</h3>\n{body}" + (f"\n<ul>{listed}</ul>" if notes else "")
+        title = f"### {self.title}\n" if style == "github" else self.title
+        mark = "- " if style == "github" else "  "
+        return "\n".join([title, body, *([""] if notes and style == "github" else []), *(f"{mark}{note}" for note in notes)])
+
+    def _where(self) -> list[str]:
+        return [str(self.about[name]) for name in ("task", "track", "budget", "device", "precision")]
+
+
+def build(
+    store: Store,
+    *,
+    keys: Set[str] | None = None,
+    tasks: Sequence[str] = (),
+    methods: Sequence[str] = (),
+    suites: Sequence[str] = (),
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    sort: str = "test_accuracy",
+    reasons: Mapping[tuple[str, str], str] | None = None,
+) -> tuple[list[Table], list[str]]:
+    """Return the tables of the records that fit, and the names of unreadable files.
+
+    ``reasons`` maps (task, label) to why a method cannot do a task. Where a seed was run under several keys (the code changed), the
+    latest record counts, and records of other settings or code never share a row with it.
+    """
+    columns = [metric(name) for name in dict.fromkeys([*metrics, sort])]
+    rows, broken = store.select({**GROUP, **ROW, **{m.name: m.path for m in columns}})
+    chosen = [
+        row
+        for row in rows
+        if (keys is None or row["key"] in keys)
+        and (not tasks or row["task"] in tasks)
+        and (not suites or row["task"].split("/")[0] in suites)
+        and (not methods or row["method"] in methods or row["label"] in methods)
+    ]
+    groups: dict[tuple, list[dict[str, Any]]] = {}
+    for row in chosen:
+        row["device"] = row["device"] or row["asked_device"]  # a process that died before it could say
+        row["kind"] = row["kind"] or row["asked_device"].split(":")[0]
+        groups.setdefault(tuple(row[name] for name in GROUP), []).append(row)
+    _adopt_failures(groups)
+    shown = [m for m in columns if m.name in metrics]
+    tables = []
+    for group, members in sorted(groups.items(), key=lambda item: tuple(map(str, item[0]))):
+        about = dict(zip(GROUP, group, strict=True))
+        missing = {label: why for (task, label), why in (reasons or {}).items() if task == about["task"]}
+        named = [row["metric"] for row in members if row["metric"]]
+        tables.append(Table(about, _rows(members, sort), shown, missing, named[0] if named else "accuracy"))
+    return tables, broken
+
+
+def _adopt_failures(groups: dict[tuple, list[dict[str, Any]]]) -> None:
+    """Move runs that died before naming their device to the table of the same task that did, if there is one."""
+    device = list(GROUP).index("device")
+    for group in list(groups):
+        if all(row["status"] != "ok" for row in groups[group]):
+            for other in groups:
+                same = all(a == b for i, (a, b) in enumerate(zip(group, other, strict=True)) if i != device)
+                if other != group and same and any(row["status"] == "ok" for row in groups[other]):
+                    groups[other] += groups.pop(group)
+                    break
+
+
+def _rows(members: Sequence[dict[str, Any]], sort: str) -> list[Row]:
+    """Return one row per label and settings (the code hash among them): latest first, then sorted by a metric, best first."""
+    latest: dict[tuple[str, int], dict[str, Any]] = {}
+    for row in sorted(members, key=lambda row: row["started"]):
+        latest[row["label"], row["seed"]] = row
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for row in latest.values():
+        settings = {k: v for k, v in row["settings"].items() if k != "time_limit"}
+        found.setdefault(row["label"], {}).setdefault(str(settings), []).append(row)
+    rows = []
+    for label, versions in found.items():
+        newest = max(versions.values(), key=lambda runs: max(run["started"] for run in runs))
+        failures: dict[str, int] = {}
+        for run in newest:
+            if run["status"] != "ok":
+                failures[run["status"]] = failures.get(run["status"], 0) + 1
+        rows.append(Row(label, [run for run in newest if run["status"] == "ok"], failures))
+    by = metric(sort)
+    sign = -1 if by.direction == "higher" else 1
+
+    def rank(row: Row) -> tuple[float, str]:
+        value = row.mean(sort)
+        return (math.inf if value is None else sign * value, row.label)
+
+    return sorted(rows, key=rank)
+
+
+def _csv(lines: Sequence[Sequence[str]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(lines)
+    return text.getvalue().rstrip("\n")

@@ -1,0 +1,195 @@
+"""One run, from job to record, in a process of its own: ``python -m harness.runner``.
+
+The job (spec, key, settings, plugin files, results folder) comes as one line of JSON on standard input, which must stay open: when it
+closes, the parent is gone and the run ends itself. Events go to standard output in lines that begin with ``MARK``; all else there is log.
+
+The recipe: build, train phase by phase, evaluate on validation and test at every step while counting spikes, count synaptic
+operations on some samples, time inference, ask the method and the probes for their figures, write the record.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness import environment, failure
+from harness.evaluate import evaluate
+from harness.identity import make
+from harness.loop import EpochTrace, train
+from harness.meters.inference import latency, throughput
+from harness.meters.resident import HostPeak
+from harness.meters.spikes import SpikeMeter
+from harness.meters.synops import SynopsMeter
+from harness.meters.training import TrainingMeter
+from harness.method import Method, Phase
+from harness.record import Epoch, Inference, Record, Settings
+from harness.registry import Registries
+from harness.spec import RunSpec
+from harness.store import Store
+from harness.summary import accuracy_part, activity_part, time_part
+from harness.task import Training
+
+MARK = "\x1espikebench "
+SYNOPS_SAMPLES = 64  # synaptic operations are costly to count, and vary little between samples
+THROUGHPUT_BATCH = 128
+
+Emit = Callable[[dict[str, Any]], None]
+
+
+class Listener(TrainingMeter):
+    """Measures the memory of a training and reports its progress."""
+
+    def __init__(self, net: nn.Module, device: torch.device, emit: Emit) -> None:
+        """Report through ``emit``."""
+        super().__init__(net, device)
+        self.emit = emit
+
+    def phase(self, phase: Phase, training: Training, optimizer: torch.optim.Optimizer, net: nn.Module) -> None:
+        """Report that a phase begins."""
+        super().phase(phase, training, optimizer, net)
+        self.emit({"event": "phase", "phase": phase.name})
+
+    def epoch(self, trace: EpochTrace, epochs: int) -> None:
+        """Report an epoch."""
+        self.emit({"event": "epoch", "epochs": epochs, **asdict(trace)})
+
+
+def execute(method: Method, spec: RunSpec, registries: Registries, started: float, emit: Emit) -> dict[str, Any]:
+    """Train, evaluate and measure; return the measured parts of the record."""
+    task, device = method.task, method.task.device
+    emit({"event": "stage", "stage": "loading data"})
+    for split in ("train", "validation", "test"):
+        task.split(split)
+    seed_everything(spec.seed)
+    net = method.build().to(device)
+    listener = Listener(net, device, emit)
+    with HostPeak() as host:
+        trained = train(method, net, spec.seed, spec.precision, listener)
+    emit({"event": "stage", "stage": "testing"})
+    net.eval()
+    seed_everything(spec.seed)  # noise in an encoding must not depend on how much of it training used
+    validation = evaluate(method, net, "validation")
+    with SpikeMeter(net) as spike_meter:
+        test = evaluate(method, net, "test")
+    spikes = spike_meter.result(test.samples)
+    emit({"event": "stage", "stage": "measuring"})
+    activity = activity_part(spikes, *count_operations(method, net))
+    speed = time_inference(method, net)
+    report = method.report(net)
+    probes = {}
+    for name in spec.probes:
+        emit({"event": "stage", "stage": name})
+        probes[name] = registries.probes.load(name)().measure(method, net)
+    return {
+        "accuracy": accuracy_part(task.metric, test, validation),
+        "activity": activity,
+        "memory": listener.result(host.growth_bytes),
+        "time": time_part(trained, task.budget.target, time.time() - started),
+        "inference": speed,
+        "trace": [Epoch(**asdict(trace)) for trace in trained.traces],
+        "report": report,
+        "probes": probes,
+        "warnings": [f"{name} promises 0/1 spikes and returned other values" for name in spikes.offenders],
+    }
+
+
+def count_operations(method: Method, net: nn.Module) -> tuple[Any, int]:
+    """Return the synaptic operations of inference, and on how many test samples they were counted."""
+    samples = 0
+    with SynopsMeter(net) as meter, torch.no_grad():
+        for batch in method.task.batches("test", SYNOPS_SAMPLES, limit=SYNOPS_SAMPLES):
+            method.predict(net, batch.inputs)
+            samples += len(batch.inputs)
+    return meter.result(samples), samples
+
+
+def time_inference(method: Method, net: nn.Module) -> Inference:
+    """Return latency at batch size 1 and throughput at a larger one."""
+    inputs = next(method.task.batches("test", THROUGHPUT_BATCH)).inputs
+
+    def predict(some: Tensor) -> Any:
+        return method.predict(net, some)
+
+    one, many = latency(predict, inputs[:1], repeats=10), throughput(predict, inputs, repeats=3)
+    return Inference(latency_median=one.median, latency_samples=list(one.values), throughput=many.median, throughput_batch=len(inputs))
+
+
+def seed_everything(seed: int) -> None:
+    """Seed torch on all devices."""
+    torch.manual_seed(seed)
+
+
+def run_job(job: dict[str, Any], emit: Emit) -> Record:
+    """Carry out a job and return its record, whatever happens short of the death of the process."""
+    spec, settings = RunSpec.model_validate(job["spec"]), Settings.model_validate(job["settings"])
+    torch.set_num_threads(spec.threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs a pass over every new tensor
+    parts: dict[str, Any] = {}
+    status, failed = "ok", None
+    try:
+        registries = Registries(job["plugin_files"])
+        method = make(spec, registries)
+        # Before training: the load average must not count this run.
+        parts["environment"] = environment.describe(method.task.device, spec.threads)
+        parts |= execute(method, spec, registries, job["started"], emit)
+    except Exception as error:  # a record says what happened, and the matrix goes on
+        status, failed = failure.describe(error)
+        sys.stderr.write(failed.traceback)
+    load = parts["environment"].load_average if "environment" in parts else None
+    if load is not None and load > parts["environment"].cores:
+        parts.setdefault("warnings", []).append(
+            f"load average {load:.1f} exceeded the {parts['environment'].cores} cores: times are not to be trusted"
+        )
+    return Record(
+        key=job["key"],
+        status=status,
+        label=spec.label,
+        spec=spec,
+        settings=settings,
+        started=datetime.fromtimestamp(job["started"], UTC).isoformat(timespec="seconds"),
+        duration=time.time() - job["started"],
+        failure=failed,
+        **parts,
+    )
+
+
+def _end_with_parent() -> None:
+    """End this process when standard input closes."""
+    while os.read(0, 4096):
+        pass
+    os._exit(75)
+
+
+def _emit(event: dict[str, Any]) -> None:
+    sys.stdout.write(MARK + json.dumps(event) + "\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """Read a job from standard input, run it, write its record."""
+    line = b""
+    while not line.endswith(b"\n"):  # unbuffered, so that the watching thread gets the rest
+        read = os.read(0, 65536)
+        if not read:
+            return
+        line += read
+    job = json.loads(line)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    record = run_job(job, _emit)
+    Store(job["results"]).write(record)
+    _emit({"event": "record"})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""From what loop and meters found to the parts of a record: arithmetic, no measuring."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from harness.evaluate import Evaluation
+from harness.loop import EpochTrace, Trained
+from harness.meters.spikes import SpikeCount
+from harness.meters.synops import SynopsCount
+from harness.record import Accuracy, Activity, Layer, PhaseTime, Time, encode_bits
+
+WARM_UP_STEPS = 3  # timed steps at the start of each phase that the medians leave out
+
+
+def accuracy_part(metric: str, test: Evaluation, validation: Evaluation) -> Accuracy:
+    """Return the accuracy part."""
+    return Accuracy(
+        metric=metric,
+        test=test.metrics[metric],
+        validation=validation.metrics[metric],
+        test_metrics=test.metrics,
+        validation_metrics=validation.metrics,
+        test_curve=test.curve,
+        validation_curve=validation.curve,
+        steps_used=test.steps_used,
+        test_samples=test.samples,
+        items=len(test.correct),
+        correct=encode_bits(test.correct),
+        extra=test.extra,
+        counts=test.counts,
+    )
+
+
+def activity_part(spikes: SpikeCount, operations: SynopsCount, counted_on: int) -> Activity:
+    """Return the activity part; a network without spiking modules has no spike figures."""
+    layers = [
+        Layer(name=name, spikes_per_sample=layer.spikes_per_sample, neurons=layer.neurons, rate=layer.rate)
+        for name, layer in spikes.layers.items()
+    ]
+    return Activity(
+        spikes_per_sample=spikes.spikes_per_sample if layers else None,
+        spikes_per_neuron=spikes.spikes_per_neuron if layers else None,
+        firing_rate=spikes.firing_rate if layers else None,
+        layers=layers,
+        synops_effective=operations.effective,
+        synops_dense=operations.dense,
+        synops_ac=operations.ac,
+        synops_mac=operations.mac,
+        synops_samples=counted_on,
+    )
+
+
+def time_part(trained: Trained, target: float | None, total: float) -> Time:
+    """Return the time part; medians are over the steps of all phases after the warm-up of each."""
+    samples = [(name, clock.samples()) for name, clock in trained.clocks]
+    kept: dict[str, list[float]] = {"total": [], "forward": [], "backward": [], "optimizer": []}
+    for _, found in samples:
+        drop = WARM_UP_STEPS if len(found["total"]) > WARM_UP_STEPS else 0
+        for name, values in kept.items():
+            values += found[name][drop:]
+
+    def quantile(name: str, q: float) -> float | None:
+        return float(np.quantile(kept[name], q)) if kept[name] else None
+
+    return Time(
+        step_median=quantile("total", 0.5),
+        step_p10=quantile("total", 0.1),
+        step_p90=quantile("total", 0.9),
+        forward_median=quantile("forward", 0.5),
+        backward_median=quantile("backward", 0.5),
+        optimizer_median=quantile("optimizer", 0.5),
+        epoch_mean=float(np.mean([trace.seconds for trace in trained.traces])) if trained.traces else 0.0,
+        training=sum(trace.seconds for trace in trained.traces),
+        to_target=seconds_to_target(trained.traces, target),
+        between_phases=trained.between,
+        total=total,
+        warm_up_steps=WARM_UP_STEPS,
+        phases=[PhaseTime(phase=name, **{part: [round(s * 1e6) for s in found[part]] for part in kept}) for name, found in samples],
+    )
+
+
+def seconds_to_target(traces: list[EpochTrace], target: float | None) -> float | None:
+    """Return the training seconds until the validation metric first reached ``target``; None if it never did or there is none."""
+    spent = 0.0
+    for trace in traces:
+        spent += trace.seconds
+        if target is not None and trace.validation >= target:
+            return spent
+    return None

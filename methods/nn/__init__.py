@@ -1,0 +1,1 @@
+"""Parts: neurons, surrogates, synapses, normalisation, backbones, heads, conversion."""

@@ -1,0 +1,98 @@
+"""Which layer feeds which synapse, found by running one sample through the network.
+
+Rescaling a synapse needs the norm factor of the layer whose spikes it receives. Pooling and flattening lie between the two, detection
+heads branch off, and no list of modules tells. So one sample goes through the network with a label that says where each tensor came from::
+
+    for connection in trace(net, sequence):
+        connection.synapse, connection.layer, connection.source
+
+Labels pass through every tensor operation, layers replace them. Design: ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from methods.nn.layer import Layer
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A synapse with the layer it belongs to and the layer that feeds it."""
+
+    synapse: nn.Conv2d | nn.Linear
+    layer: Layer | None  # None: a read-out, which does not spike
+    source: Layer | None  # None: the data
+
+
+class _Labelled(Tensor):
+    """A tensor that remembers the modules it was computed from (``None`` stands for the data)."""
+
+    sources: frozenset[nn.Module | None] = frozenset()
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = super().__torch_function__(func, types, args, kwargs or {})
+        label = _sources(args) | _sources((kwargs or {}).values())
+        for part in found if isinstance(found, (tuple, list)) else (found,):
+            if isinstance(part, _Labelled):
+                part.sources = label
+        return found
+
+
+def _sources(values: Any) -> frozenset[nn.Module | None]:
+    """Return the union of the labels of all tensors in nested ``values``."""
+    label: frozenset[nn.Module | None] = frozenset()
+    for value in values:
+        if isinstance(value, _Labelled):
+            label |= value.sources
+        elif isinstance(value, (tuple, list)):
+            label |= _sources(value)
+    return label
+
+
+def trace(net: nn.Module, sequence: Tensor) -> list[Connection]:
+    """Return the connections of ``net`` in the order in which ``sequence [T, B, ...]`` passes them.
+
+    Synapses are ``nn.Conv2d`` and ``nn.Linear``; one that is not the synapse of a ``Layer`` is a read-out. Raises ValueError where
+    a synapse is fed by several layers at once (a residual sum or a concatenation), by a read-out, or is used twice: one factor
+    cannot describe its input.
+    """
+    layers = {module.synapse: module for module in net.modules() if isinstance(module, Layer)}
+    names = {module: name for name, module in net.named_modules()}
+    found: dict[nn.Module, Connection] = {}
+
+    def enter(synapse: nn.Module, args: tuple[Any, ...]) -> None:
+        label: frozenset[nn.Module | None] = getattr(args[0], "sources", frozenset())
+        if len(label) != 1:
+            fed = ", ".join(sorted(names.get(s, "?") if s else "the data" for s in label)) or "something unknown"
+            raise ValueError(f"{names[synapse]} is fed by {fed}; conversion needs exactly one source (a residual sum: normalise_junction)")
+        (source,) = label
+        if source is not None and not isinstance(source, Layer):
+            raise ValueError(f"{names[synapse]} is fed by {names[source]}, which has no neuron; conversion needs a Layer in between")
+        if synapse in found:
+            raise ValueError(f"{names[synapse]} is used twice in one pass; conversion needs a synapse of its own for every input")
+        found[synapse] = Connection(synapse, layers.get(synapse), source)  # type: ignore[arg-type]
+
+    def leave(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+        output.sources = frozenset([module])  # type: ignore[attr-defined]
+
+    hooks = []
+    for module in net.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            hooks.append(module.register_forward_pre_hook(enter))
+        if isinstance(module, Layer) or (isinstance(module, (nn.Conv2d, nn.Linear)) and module not in layers):
+            hooks.append(module.register_forward_hook(leave))
+    try:
+        with torch.no_grad():
+            start = sequence.as_subclass(_Labelled)
+            start.sources = frozenset([None])
+            net(start)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return list(found.values())

@@ -1,0 +1,94 @@
+"""Event streams, framed: what an event camera sends, counted in equal windows of time.
+
+A sample is ``[T, 2, H, W]``: events per window, polarity (0 darker, 1 brighter), and pixel. Counts are not rescaled: they are small whole
+numbers (with the sensor here nine in ten are 0, the largest is 5), so that they stay events for whoever counts operations, and every method
+normalises the currents they cause. Windows are the same for all streams, start at time 0 and cover the whole recording, so framing loses no event.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from harness.task import Backbone, Budget, Data, Head, Split, TaskCard, Training
+from suites import digits, saccade
+from suites.classification import ClassificationTask
+from suites.static_vision import shifted
+
+
+def framed(streams: Sequence[np.ndarray], size: tuple[int, int], windows: int, duration: int) -> Tensor:
+    """Return the event counts ``[N, T, 2, H, W]`` of ``streams`` in ``windows`` equal parts of ``duration`` microseconds.
+
+    ``size`` is (H, W). Counting is tonic's ``ToFrame``. Raises ValueError if ``duration`` is not a multiple of ``windows``.
+    """
+    from tonic.transforms import ToFrame  # imports half of scipy
+
+    window, rest = divmod(duration, windows)
+    if rest:
+        raise ValueError(f"{duration} microseconds cannot be cut into {windows} windows of whole microseconds")
+    height, width = size
+    count = ToFrame((width, height, 2), time_window=window, start_time=0, end_time=duration)
+    frames = torch.zeros(len(streams), windows, 2, height, width)
+    for place, events in enumerate(streams):
+        if len(events):  # tonic makes a single frame of an empty stream
+            frames[place] = torch.from_numpy(count(events))
+    return frames
+
+
+class DigitsSaccade(ClassificationTask):
+    """The digits, moved along three saccades before a simulated event camera of 20x20 pixels: ``[B, 9, 2, 20, 20]``.
+
+    Image and path are N-MNIST's, scaled: a digit of 16 pixels (28 there) that moves over 4 pixels (7). Three frames of 35 ms per saccade.
+    """
+
+    card = TaskCard(
+        name="events/digits-saccade",
+        title="Handwritten digits, simulated saccades",
+        data="1,797 simulated event streams of 315 ms, made from scikit-learn's 8x8 images with a contrast-threshold model; not recorded by a camera",
+        licence=digits.LICENCE,
+        split=digits.SPLIT_RULE,
+        source="scikit-learn load_digits; model after ESIM (Rebecq et al., CoRL 2018), path after N-MNIST (Orchard et al., 2015)",
+    )
+    size, digit, travel = 20, 16, 4.0  # pixels
+    input_shape = (2, 20, 20)
+    head = Head("classify", classes=10)
+    steps = 9
+    temporal = True
+    budgets = {
+        "smoke": Budget(Training(epochs=4, batch_size=32, lr=4e-3), Backbone("conv", (8, 16)), time_limit=300, target=0.93),
+        "laptop": Budget(Training(epochs=20, batch_size=32, lr=4e-3), Backbone("conv", (16, 32)), time_limit=1800, target=0.95),
+    }
+    camera = saccade.Camera()
+
+    @classmethod
+    def unavailable(cls) -> str | None:
+        """Return what to install if tonic is missing."""
+        return None if find_spec("tonic") else "tonic is not installed: pip install 'spikebench[events]'"
+
+    def streams(self, split: Split) -> tuple[list[np.ndarray], Tensor]:
+        """Return an event stream per digit (``suites.saccade``) and the classes ``[N]``."""
+        images, labels = digits.images(split)
+        enlarged = F.interpolate(images.unsqueeze(1), size=(self.digit, self.digit), mode="bilinear", align_corners=False).squeeze(1)
+        border = (self.size - self.digit) // 2
+        canvas = F.pad(enlarged, (border,) * 4).clamp(0, 1).double()
+        return self.camera.record(canvas.numpy(), saccade.path(self.travel)), labels
+
+    def load(self, split: Split) -> Data:
+        """Return frames and classes."""
+        streams, labels = self.streams(split)
+        return Data(framed(streams, (self.size, self.size), self.steps, saccade.DURATION), labels)
+
+    def augment(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the frames ``[B, T, 2, H, W]``, each sample moved by at most one pixel each way."""
+        return shifted(inputs.flatten(1, 2), 1, generator).view_as(inputs)
+
+    def checksum(self) -> str:
+        """Return the hash of the digits and of what turns them into events."""
+        rules = f"{digits.checksum()} {self.camera} {self.size} {self.digit} {self.travel} {self.steps}"
+        return hashlib.sha256(rules.encode()).hexdigest()[:16]
