@@ -16,9 +16,20 @@ TAIL = 4000  # characters of a traceback or log that a record keeps
 
 
 def without_paths(text: str) -> str:
-    """Return ``text`` with every absolute file path cut to its last three parts, and the home folder to ``~``."""
-    text = text.replace(str(Path.home()), "~") if str(Path.home()) != "/" else text
-    return re.sub(r"(?<![\w.~])(?:~|/[\w.+-]+)(?:/[\w.+-]+)*?/((?:[\w.+-]+/){0,2}[\w.+-]+\.\w+)", r"\1", text)
+    """Return ``text`` with every absolute path cut: of a file to its last three parts at most, of a folder to its name."""
+    try:
+        home = str(Path.home())
+    except RuntimeError:  # a user without a home, as in some containers
+        home = "/"
+    text = re.sub(re.escape(home) + r"(?![\w.-])", "~", text) if home != "/" else text
+    return re.sub(r"(?<![\w.~:/])(?:~(?:/[\w.+@=-]+)+|(?:/[\w.+@=-]+){2,})", _cut, text)
+
+
+def _cut(path: re.Match[str]) -> str:
+    parts = path[0].split("/")[1:]
+    private = 0 if path[0].startswith("~") else 2 if parts[0] in ("home", "Users") else 1
+    last = 3 if "." in parts[-1].strip(".") else 1
+    return "/".join(parts[min(private, len(parts) - 1) :][-last:])
 
 
 def describe(error: BaseException) -> tuple[str, Failure]:

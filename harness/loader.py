@@ -29,6 +29,8 @@ class Loader:
         self.index = torch.arange(len(data))
         if keep is not None:
             self.index = self.index[keep(data.targets).cpu()]
+        if not len(self.index):
+            raise ValueError(f"no sample of the training split of {task.card.name} is left to train on")
 
     def __len__(self) -> int:
         """Return the number of batches of an epoch."""
@@ -41,5 +43,5 @@ class Loader:
         for number in range(len(self)):
             batch = self.task.gather("train", shuffled[number * self.batch_size : (number + 1) * self.batch_size])
             if self.augment:
-                batch = batch._replace(inputs=self.task.augment(batch.inputs, self.noise))
+                batch = self.task.augment(batch, self.noise)
             yield batch

@@ -101,6 +101,15 @@ def make_optimizer(parameters: list, training: Training) -> torch.optim.Optimize
     return kind(parameters, training.lr, weight_decay=training.weight_decay)
 
 
+def make_schedule(optimizer: torch.optim.Optimizer, name: str, epochs: int) -> torch.optim.lr_scheduler.LRScheduler | None:
+    """Return the schedule of the learning rate, to be stepped after each of ``epochs`` epochs; None for a constant one."""
+    if name == "cosine":
+        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+    if name == "drops":
+        return torch.optim.lr_scheduler.MultiStepLR(optimizer, [round(share * epochs) for share in (0.5, 0.7, 0.9)], gamma=0.1)
+    return None
+
+
 @contextmanager
 def training_modes(net: nn.Module, phase: Phase) -> Iterator[None]:
     """Put the phase's modules in training mode, all others in eval mode."""
@@ -169,7 +178,7 @@ def _run_phase(
     if epochs == 0:
         return []
     optimizer = make_optimizer(parameters, training)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs) if training.schedule == "cosine" else None
+    schedule = make_schedule(optimizer, training.schedule, epochs)
     update = Updater(optimizer, clock, precision, device, training.clip_norm)
     loader = Loader(task, training.batch_size, seed, training.augment, phase.keep)
     observer.phase(phase, training, optimizer, net)

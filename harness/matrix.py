@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 from collections.abc import Iterable, Sequence
@@ -48,7 +49,7 @@ def choose_threads(selection: Selection) -> int:
 def specs(selection: Selection, registries: Registries) -> list[RunSpec]:
     """Return the specs of a selection: tasks, methods and seeds in this order. Raises UsageError for a name that is not there."""
     tasks = _tasks(selection, registries)
-    methods = [parse_variant(text) for text in selection.methods or registries.methods.names()]
+    methods = [parse_variant(text) for text in dict.fromkeys(selection.methods or registries.methods.names())]
     if selection.families:
         families = {registries.methods.load(name).card.family for name in registries.methods.names()}
         for family in selection.families:
@@ -95,7 +96,7 @@ def _tasks(selection: Selection, registries: Registries) -> list[str]:
     if selection.suites:
         inside = [name for name in names if name.split("/")[0] in selection.suites]
         return [name for name in inside if not selection.tasks or name in selection.tasks]
-    return list(selection.tasks) or names
+    return list(dict.fromkeys(selection.tasks)) or names
 
 
 def _typed(training: dict[str, str]) -> dict[str, Any]:
@@ -109,8 +110,12 @@ def _typed(training: dict[str, str]) -> dict[str, Any]:
         first = error.errors()[0]
         raise UsageError(f"--set {first['loc'][0]}={first['input']}: {first['msg']}") from None
     for key in ("epochs", "batch_size", "lr"):
-        if getattr(parsed, key) <= 0:
+        if key in training and getattr(parsed, key) <= 0:
             raise UsageError(f"--set {key}={training[key]}: must be above 0")
+    for key in training:
+        value = getattr(parsed, key)
+        if isinstance(value, float) and not 0 <= value < math.inf:
+            raise UsageError(f"--set {key}={training[key]}: must be a finite number that is not negative")
     return {key: getattr(parsed, key) for key in training}
 
 

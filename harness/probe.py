@@ -3,7 +3,7 @@
 Probes run after training and evaluation, off the clock, and return plain figures that go into the record::
 
     class Sparsity(Probe):
-        card = Card(name="sparsity", ...)
+        card = ProbeCard(name="sparsity", ...)
 
         def measure(self, method, net):
             return {"zero_weights": ...}

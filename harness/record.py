@@ -7,14 +7,14 @@ Paths inside a record, such as ``memory.saved_bytes``, are what the metric regis
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.plugin import UsageError
 from harness.spec import RunSpec
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
 
 STATUSES: dict[str, str] = {
     "ok": "finished and measured",
@@ -27,9 +27,9 @@ STATUSES: dict[str, str] = {
 
 
 class Part(BaseModel):
-    """Base of the parts of a record."""
+    """Base of the parts of a record. Figures that are not finite are written as texts ("NaN"), since JSON has no word for them."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
 
 
 class Settings(Part):
@@ -104,7 +104,7 @@ class Memory(Part):
     """Training memory in parts. Headline figures are the largest over phases."""
 
     parameter_count: int
-    parameter_bytes: int = Field(description="parameters and buffers of the network as built")
+    parameter_bytes: int = Field(description="parameters and buffers of the network as trained")
     optimizer_bytes: int
     saved_bytes: int
     transient_bytes: int | None
@@ -192,7 +192,7 @@ class Failure(Part):
 class Record(Part):
     """The result of one run."""
 
-    schema_version: int = Field(SCHEMA_VERSION, description="version of this schema")
+    schema_version: Literal[1] = Field(SCHEMA_VERSION, description="version of this schema")
     key: str = Field(description="run key: hash of everything that decides the outcome")
     status: str = Field(description="; ".join(f"{k}: {v}" for k, v in STATUSES.items()))
     label: str = Field(description="the method as tables show it, with the options that were set")

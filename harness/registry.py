@@ -52,20 +52,27 @@ def scan(path: Path, module: str, card: str) -> list[Entry]:
         tree = ast.parse(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"cannot read plugin file {path.name}: {error.strerror}") from None
-    except (SyntaxError, UnicodeDecodeError) as error:
+    except (SyntaxError, ValueError) as error:  # ValueError: not UTF-8, or null bytes
         raise UsageError(f"plugin file {path.name} is not valid Python: {error}") from None
     found = []
     for node in tree.body:
         if not isinstance(node, ast.ClassDef):
             continue
         for statement in node.body:
-            if isinstance(statement, ast.Assign) and [ast.unparse(t) for t in statement.targets] == ["card"]:
-                call = statement.value
+            if _assigned(statement) == "card":
+                call = statement.value  # type: ignore[attr-defined]  # an assignment
                 if isinstance(call, ast.Call) and ast.unparse(call.func).split(".")[-1] == card:
                     given = [k.value for k in call.keywords if k.arg == "name"] or call.args[:1]
                     if given and isinstance(given[0], ast.Constant) and isinstance(given[0].value, str):
                         found.append(Entry(given[0].value, module, node.name, path, node.lineno))
     return found
+
+
+def _assigned(statement: ast.stmt) -> str | None:
+    """Return the name that a statement gives a value to (``a = 1`` or ``a: int = 1``), or None."""
+    if isinstance(statement, ast.Assign):
+        return ast.unparse(statement.targets[0]) if len(statement.targets) == 1 else None
+    return ast.unparse(statement.target) if isinstance(statement, ast.AnnAssign) else None
 
 
 def module_of_file(path: Path) -> str:
@@ -122,8 +129,8 @@ class Registry(Generic[P]):
         entry = self.entry(name)
         try:
             found = getattr(self._import(entry), entry.qualname)
-        except (ImportError, AttributeError) as error:
-            raise UsageError(f"{self.kind} {name!r} ({entry.place}) cannot be imported: {error}") from error
+        except (Exception, SystemExit) as error:  # code of others may fail in any way, or be a script that exits
+            raise UsageError(f"{self.kind} {name!r} ({entry.place}) cannot be imported: {type(error).__name__}: {error}") from error
         if not (isinstance(found, type) and issubclass(found, self.base)):
             raise UsageError(f"{self.kind} {name!r} ({entry.place}) is not a {self.base.__name__}")
         return found

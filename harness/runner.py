@@ -89,7 +89,9 @@ def execute(method: Method, spec: RunSpec, registries: Registries, started: floa
     probes = {}
     for name in spec.probes:
         emit({"event": "stage", "stage": name})
-        probes[name] = registries.probes.load(name)().measure(method, net)
+        probe = registries.probes.load(name)()
+        reason = probe.supports(method)
+        probes[name] = {"cannot": reason} if reason else probe.measure(method, net)
     return {
         "accuracy": accuracy_part(task.metric, test, validation),
         "activity": activity,

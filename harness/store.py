@@ -19,9 +19,11 @@ from typing import Any
 import duckdb
 
 from harness.plugin import UsageError
-from harness.record import Record, read_record
+from harness.record import SCHEMA_VERSION, Record, read_record
 
 DEFAULT_FOLDER = Path("results") / "local"
+# What no record lacks, whatever its status: a file without one of these is not a record.
+ALWAYS_THERE = ("key", "status", "label", "started", "settings", "spec.method", "spec.task", "spec.seed", "spec.device")
 
 
 class Store:
@@ -93,22 +95,35 @@ class Store:
 
         Values come as DuckDB reads them from JSON: texts for strings, floats for numbers, None where absent.
         """
-        if not any(self.folder.glob("*.json")):
+        # Read here, not by DuckDB: its reader gives up on the first file that is not UTF-8, and takes brackets in a folder's name
+        # for a pattern.
+        texts = {path.name: _text(path) for path in sorted(self.folder.glob("*.json"))}
+        if not texts:
             return [], []
+        columns = ", ".join(f"json_extract(content, '$.{path}') as \"{name}\"" for name, path in paths.items())
+        whole = " and ".join(f"json_extract(content, '$.{path}') is not null" for path in ALWAYS_THERE)
         with duckdb.connect() as database:
             database.execute(
-                "create table files as select filename, content, json_valid(content) as valid from read_text(?) order by filename",
-                [str(self.folder / "*.json")],
+                "create table files as select unnest(?::varchar[]) as file, unnest(?::varchar[]) as content",
+                [list(texts), list(texts.values())],
             )
-            columns = ", ".join(f"json_extract(content, '$.{path}') as \"{name}\"" for name, path in paths.items())
+            database.execute("create table valid as select * from files where json_valid(content)")
             result = database.execute(
-                f"select filename as file, {columns} from files where valid and json_extract(content, '$.schema_version') is not null"
+                f"select file, {columns} from valid "
+                f"where json_extract(content, '$.schema_version') = '{SCHEMA_VERSION}'::json and {whole} order by file"
             )
             names = [column[0] for column in result.description]
             rows = [dict(zip(names, row, strict=True)) for row in result.fetchall()]
-            good = {row["file"] for row in rows}
-            broken = [name for (name,) in database.execute("select filename from files").fetchall() if name not in good]
-        return [_decoded(row) for row in rows], [Path(name).name for name in broken]
+        good = {row["file"] for row in rows}
+        return [_decoded(row) for row in rows], [name for name in texts if name not in good]
+
+
+def _text(path: Path) -> str:
+    """Return the text of a file; nothing if it cannot be read as text."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def _decoded(row: dict[str, Any]) -> dict[str, Any]:

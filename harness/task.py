@@ -76,7 +76,7 @@ class Training:
     lr: float = 1e-3
     momentum: float = 0.9  # sgd only
     weight_decay: float = 0.0
-    schedule: Literal["constant", "cosine"] = "cosine"
+    schedule: Literal["constant", "cosine", "drops"] = "cosine"  # drops: a tenth after 50, 70 and 90 % of the epochs
     label_smoothing: float = 0.0
     augment: bool = False
     clip_norm: float = 0.0  # largest gradient norm; 0 turns clipping off
@@ -197,9 +197,9 @@ class Task(ABC):
             return inputs.transpose(0, 1).contiguous()
         return inputs.unsqueeze(0).expand(steps, *inputs.shape)
 
-    def augment(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
-        """Return randomly changed training inputs; called when the training settings say ``augment``."""
-        return inputs
+    def augment(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Return a training batch randomly changed (boxes move with their image); called when the training settings say ``augment``."""
+        return batch
 
     def checksum(self) -> str:
         """Return a hash of the data: same data, same text, on every machine."""

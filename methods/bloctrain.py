@@ -8,12 +8,13 @@ Only one block is unrolled in time at once, which is where memory is saved. For 
     4  train the hard-class detector: a logistic regression of "label in K_{b+1}", the positive class weighted by the class ratio
 
 Inference by the chain rule with early exit: ``methods/nn/conditional.py``. Neurons: LIF, leak 0.9, threshold 1, soft reset kept out of the
-gradient, arctan surrogate (alpha 2). Blocks: the layers of the matched network, cut into ``blocks`` groups. Every block is trained for as many
-epochs as the end-to-end baseline. Only abstract and outline of the paper could be read; steps 2 to 4 and all numbers are ours.
+gradient, arctan surrogate (alpha 2). Blocks: the layers of the matched network, cut into ``blocks`` groups. Every block is trained for as
+many epochs as the end-to-end baseline. Only abstract and outline of the paper could be read; steps 2 to 4 and all numbers are ours.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal
 
@@ -28,24 +29,12 @@ from harness.plugin import Card, Claim, UsageError
 from harness.task import Batch
 from methods.base import SpikingMethod
 from methods.nn import block_costs
-from methods.nn.conditional import BlockNet, cut, features, log_of
+from methods.nn.conditional import BlockNet, cut, features, hard_classes, log_of
 from methods.nn.neuron import LIF
 from methods.nn.surrogate import Arctan
 
 PAPER = "abstract of the paper"
 NET = "ResNet-9 SNN in 3 blocks"
-
-
-def hard_classes(accuracy: dict[int, float], theta: float | Literal["dynamic"], least: int = 2) -> tuple[int, ...]:
-    """Return the classes whose ``accuracy`` is below ``theta`` ("dynamic": below the mean), at least ``least`` of them (the worst).
-
-    With ``least`` classes or fewer there is nothing to split, and all are returned.
-    """
-    bound = sum(accuracy.values()) / len(accuracy) if theta == "dynamic" else theta
-    hard = [label for label in accuracy if accuracy[label] < bound]
-    if len(hard) < least:
-        hard = sorted(accuracy, key=lambda label: (accuracy[label], label))[:least]
-    return tuple(sorted(hard))
 
 
 class BlocTrain(SpikingMethod):
@@ -67,7 +56,7 @@ class BlocTrain(SpikingMethod):
             Claim("test_accuracy", "value", 0.864, "static/cifar10", NET, PAPER),
             Claim("test_accuracy", "value", 0.5821, "static/cifar100", "ResNet-11 SNN in 4 blocks", PAPER),
         ),
-        reconstructed="all but: blocks with classifiers trained in turn, hard classes by class-wise accuracy, a detector per block, early exit",
+        reconstructed="all but: blocks with classifiers trained in turn, hard classes by class-wise accuracy, detectors, early exit",
     )
     heads = ("classify",)
     cannot = {
@@ -85,7 +74,11 @@ class BlocTrain(SpikingMethod):
         exit: bool = Field(True, description="let easy samples leave early; False: every sample passes all blocks")
         t_cls: float = Field(0.8, description="confidence of the classifier from which a sample may leave", ge=0)
         t_hcd: float = Field(0.5, description="detector's probability of a hard class below which a sample may leave", ge=0, le=1)
-        hcd_epochs: int = Field(4, description="epochs of training a detector", ge=1)
+        hcd_epochs: int | None = Field(None, description="epochs of training a detector; None: as many as a block", ge=1)
+        hcd_prior: Literal["balanced", "training"] = Field(
+            "balanced",
+            description="shares of hard classes that a detector's probability refers to: one half, as it is trained, or the training set's",
+        )
 
     options: Options
 
@@ -126,14 +119,18 @@ class BlocTrain(SpikingMethod):
             else:
                 net.zero_grad(set_to_none=True)
                 net.add_detector()
+                ratio = self.easy_per_hard(net.classes[depth], hard)
                 yield Phase(
                     name=f"detector {depth + 1}",
-                    step=self.detector_step(depth, hard),
+                    step=self.detector_step(depth, hard, ratio),
                     epochs=self.options.hcd_epochs,
                     parameters=list(net.detectors[depth].parameters()),
                     keep=self.labelled(net.classes[depth]),
                     modules=[net.detectors[depth]],
                 )
+                if self.options.hcd_prior == "training":
+                    # A weight on the positive class multiplies the odds; the chain rule wants those of the data.
+                    net.detectors[depth].bias.data -= math.log(ratio)
             net.add_classifier(hard)
 
     @staticmethod
@@ -156,27 +153,27 @@ class BlocTrain(SpikingMethod):
 
         return step
 
-    def detector_step(self, depth: int, hard: tuple[int, ...]) -> Step:
-        """Return the step that trains the detector of block ``depth`` to find samples of the classes ``hard``."""
-        is_hard, known = self.labelled(hard), self.labelled  # the ratio is that of the training samples of this block
-        weight: list[Tensor] = []
+    def easy_per_hard(self, classes: tuple[int, ...], hard: tuple[int, ...]) -> float:
+        """Return how many training samples of ``classes`` are easy for each one whose class is in ``hard``."""
+        targets = self.task.split("train").targets
+        positive = int(self.labelled(hard)(targets).sum())
+        return (int(self.labelled(classes)(targets).sum()) - positive) / max(positive, 1)
+
+    def detector_step(self, depth: int, hard: tuple[int, ...], ratio: float) -> Step:
+        """Return the step that trains the detector of block ``depth`` to find samples of the classes ``hard``, weighted by ``ratio``."""
+        is_hard = self.labelled(hard)
 
         def step(net: nn.Module, batch: Batch, update: Update) -> Tensor:
-            if not weight:
-                targets = self.task.split("train").targets
-                targets = targets[known(net.classes[depth])(targets)]
-                positive = is_hard(targets).sum()
-                weight.append(((len(targets) - positive) / positive.clamp_min(1)).to(batch.inputs.device))
             with torch.no_grad():
                 found = features(net.spikes(self.encode(batch.inputs), depth + 1))
             logit = net.detectors[depth](found)[:, 0]
-            loss = F.binary_cross_entropy_with_logits(logit, is_hard(batch.targets).to(logit.dtype), pos_weight=weight[0])
+            weight = torch.tensor(ratio, device=logit.device)
+            loss = F.binary_cross_entropy_with_logits(logit, is_hard(batch.targets).to(logit.dtype), pos_weight=weight)
             update.minimise(loss)
             return loss
 
         return step
 
-    @torch.no_grad()
     def class_accuracy(self, net: nn.Module, depth: int) -> dict[int, float]:
         """Return the accuracy of block ``depth``'s own classifier for each class it knows, on the validation split.
 
@@ -186,12 +183,13 @@ class BlocTrain(SpikingMethod):
         classes = torch.tensor(net.classes[depth], device=self.task.device)
         right = dict.fromkeys(net.classes[depth], 0)
         seen = dict.fromkeys(net.classes[depth], 0)
-        for batch in self.task.batches("validation"):
-            answers = classes[net.classifiers[depth](features(net.spikes(self.encode(batch.inputs), depth + 1))).argmax(1)]
-            for label in right:
-                own = batch.targets == label
-                seen[label] += int(own.sum())
-                right[label] += int((answers[own] == label).sum())
+        with torch.no_grad():
+            for batch in self.task.batches("validation"):
+                answers = classes[net.classifiers[depth](features(net.spikes(self.encode(batch.inputs), depth + 1))).argmax(1)]
+                for label in right:
+                    own = batch.targets == label
+                    seen[label] += int(own.sum())
+                    right[label] += int((answers[own] == label).sum())
         return {label: right[label] / max(seen[label], 1) for label in right}
 
     def predict(self, net: nn.Module, inputs: Tensor) -> Prediction:
@@ -205,35 +203,25 @@ class BlocTrain(SpikingMethod):
         prediction.extra["exit_block"] = left + 1
         return prediction
 
-    @torch.no_grad()
     def report(self, net: nn.Module) -> dict[str, Any]:
         """Return hard classes, use of the blocks and accuracy with and without exit on the test split, and the model of costs."""
         net.eval()
         o, training = self.options, self.training
         exits: list[int] = []
         right = {True: 0, False: 0}
-        for batch in self.task.batches("test"):
-            x = self.encode(batch.inputs)
-            for early in right:
-                probability, left = net.answer(x, o.t_cls, o.t_hcd, early)
-                right[early] += int((probability[-1].argmax(1) == batch.targets).sum())
-                if early:
-                    exits += left.tolist()
-        shape, count = self.task.input_shape, len(net.blocks)
-        blocks, total = block_costs.measure(net.blocks, net.classifiers, net.detectors, shape, self.steps, net.labels)
+        with torch.no_grad():
+            for batch in self.task.batches("test"):
+                x = self.encode(batch.inputs)
+                for early in right:
+                    probability, left = net.answer(x, o.t_cls, o.t_hcd, early)
+                    right[early] += int((probability[-1].argmax(1) == batch.targets).sum())
+                    if early:
+                        exits += left.tolist()
         copies = 2 if training.optimizer != "sgd" else int(training.momentum > 0)
-        whole = block_costs.end_to_end_memory(total, training.batch_size, self.steps, copies)
-        memory = [block_costs.block_memory(blocks, b, training.batch_size, self.steps, copies) for b in range(count)]
-        fractions = block_costs.reached(exits, count)
+        blocks, total = block_costs.measure(net.blocks, net.classifiers, net.detectors, self.task.input_shape, self.steps, net.labels)
         return {
             "classes": [list(classes) for classes in net.classes],
-            "reached": fractions,
             "accuracy_exit": right[True] / len(exits),
             "accuracy_no_exit": right[False] / len(exits),
-            "compute_efficiency_dense": block_costs.compute_efficiency(blocks, total, fractions),
-            "memory_end_to_end": whole,
-            "memory_block": memory,
-            "memory_efficiency_block": [whole / m for m in memory],
-            "memory_efficiency": whole / max(memory),
-            "memory_overhead": block_costs.memory_overhead(blocks, total),
+            **block_costs.summary(blocks, total, exits, training.batch_size, self.steps, copies),
         }

@@ -17,7 +17,6 @@ moves gamma by ``lr`` per iteration whatever its strength, and in AdamW the fain
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -38,7 +37,6 @@ from methods.nn.vgg import Plan, Vgg
 Published = tuple[Plan, int, bool]  # plan, fully connected neurons, global pooling
 VGG9: Published = ((64, 64, "P", 128, 128, "P", 256, 256, 256, "P"), 1024, False)
 VGG11: Published = ((64, "P", 128, "P", 256, 256, "P", 512, 512, "P", 512, 512), 4096, True)
-DROPS = (0.5, 0.7, 0.9)  # shares of the epochs after which the learning rate is divided by 10
 
 
 def signed_poisson(inputs: Tensor, steps: int) -> Tensor:
@@ -94,7 +92,6 @@ class Bntt(SpikingMethod):
         early_exit: bool = Field(True, description="stop inference when all gammas are small from a step on")
         exit_threshold: float = Field(0.1, description="a layer is silent where its mean gamma is below", ge=0)
         network: Literal["task", "vgg9", "vgg11"] = Field("task", description="the task's backbone, or one of the paper's")
-        lr_drops: bool = Field(False, description="divide the learning rate by 10 after 50, 70 and 90 % of the epochs, as in the paper")
 
     options: Options
 
@@ -142,13 +139,8 @@ class Bntt(SpikingMethod):
     # Training and inference -----------------------------------------------------------------------------------------
 
     def phases(self, net: nn.Module) -> Iterator[Phase]:
-        """Yield one phase, or one per learning rate with ``lr_drops``; gamma is a parameter group of its own."""
-        marks = [0, *(round(share * self.training.epochs) for share in DROPS), self.training.epochs] if self.options.lr_drops else []
-        if not marks:
-            yield Phase(parameters=self.parameter_groups(net))
-        for drops, (begin, end) in enumerate(zip(marks, marks[1:], strict=False)):
-            training = replace(self.training, lr=self.training.lr / 10**drops)
-            yield Phase(f"lr/{10**drops}", epochs=end - begin, parameters=self.parameter_groups(net), training=training)
+        """Yield one phase; gamma is a parameter group of its own."""
+        yield Phase(parameters=self.parameter_groups(net))
 
     def parameter_groups(self, net: nn.Module) -> list[dict[str, Any]]:
         """Return the weights and the gammas, which have a decay of their own."""
@@ -206,8 +198,7 @@ class Bntt(SpikingMethod):
             "lr": 0.3,
             "momentum": 0.9,
             "weight_decay": 1e-4,
-            "schedule": "constant",
-            "lr_drops": True,
+            "schedule": "drops",
             "augment": True,
         }
         if hundred:

@@ -1,8 +1,8 @@
 """STBP: back-propagation through time with surrogate gradients, and tdBN. The denominator of every training-cost ratio.
 
 The network is unrolled over T steps; the derivative of the spike is replaced by a surrogate; tdBN normalises currents over batch,
-space and time, scaled to the threshold. Read-out (ours, as in later work): mean over time of a linear, non-spiking layer, and cross-entropy.
-Suite defaults (ours): threshold 1, leak 0.5, triangular surrogate, hard reset kept out of the gradient.
+space and time, scaled to the threshold. Read-out (ours, as in later work): mean over time of a linear, non-spiking layer, and
+cross-entropy. Suite defaults (ours): threshold 1, leak 0.5, triangular surrogate, hard reset kept out of the gradient.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Event streams, framed: what an event camera sends, counted in equal windows of time.
 
-A sample is ``[T, 2, H, W]``: events per window, polarity (0 darker, 1 brighter), and pixel. Counts are not rescaled: they are small whole
-numbers (with the sensor here nine in ten are 0, the largest is 5), so that they stay events for whoever counts operations, and every method
-normalises the currents they cause. Windows are the same for all streams, start at time 0 and cover the whole recording, so framing loses no event.
+A sample is ``[T, 2, H, W]``: events per window, polarity (0 darker, 1 brighter), and pixel. Counts are not rescaled: they are small
+whole numbers (with the sensor here nine in ten are 0, the largest is 5), so that they stay events for whoever counts operations, and
+every method normalises the currents they cause. Windows are the same for all streams, start at time 0 and cover the whole recording,
+so framing loses no event.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.task import Backbone, Budget, Data, Head, Split, TaskCard, Training
+from harness.task import Backbone, Batch, Budget, Data, Head, Split, TaskCard, Training
 from suites import digits, saccade
 from suites.classification import ClassificationTask
 from suites.static_vision import shifted
@@ -50,19 +51,22 @@ class DigitsSaccade(ClassificationTask):
     card = TaskCard(
         name="events/digits-saccade",
         title="Handwritten digits, simulated saccades",
-        data="1,797 simulated event streams of 315 ms, made from scikit-learn's 8x8 images with a contrast-threshold model; not recorded by a camera",
+        data="1,797 simulated event streams of 315 ms: a contrast-threshold model of a camera before scikit-learn's 8x8 images",
         licence=digits.LICENCE,
         split=digits.SPLIT_RULE,
         source="scikit-learn load_digits; model after ESIM (Rebecq et al., CoRL 2018), path after N-MNIST (Orchard et al., 2015)",
     )
     size, digit, travel = 20, 16, 4.0  # pixels
+    embedded = True
     input_shape = (2, 20, 20)
     head = Head("classify", classes=10)
     steps = 9
     temporal = True
     budgets = {
-        "smoke": Budget(Training(epochs=4, batch_size=32, lr=4e-3), Backbone("conv", (8, 16)), time_limit=300, target=0.93),
-        "laptop": Budget(Training(epochs=20, batch_size=32, lr=4e-3), Backbone("conv", (16, 32)), time_limit=1800, target=0.95),
+        "smoke": Budget(Training(epochs=5, batch_size=32, lr=4e-3, augment=True), Backbone("conv", (16, 32)), time_limit=300, target=0.9),
+        "laptop": Budget(
+            Training(epochs=20, batch_size=32, lr=4e-3, augment=True), Backbone("conv", (32, 64)), time_limit=1800, target=0.95
+        ),
     }
     camera = saccade.Camera()
 
@@ -84,9 +88,9 @@ class DigitsSaccade(ClassificationTask):
         streams, labels = self.streams(split)
         return Data(framed(streams, (self.size, self.size), self.steps, saccade.DURATION), labels)
 
-    def augment(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
+    def augment(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the frames ``[B, T, 2, H, W]``, each sample moved by at most one pixel each way."""
-        return shifted(inputs.flatten(1, 2), 1, generator).view_as(inputs)
+        return batch._replace(inputs=shifted(batch.inputs.flatten(1, 2), 1, generator).view_as(batch.inputs))
 
     def checksum(self) -> str:
         """Return the hash of the digits and of what turns them into events."""

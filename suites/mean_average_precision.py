@@ -16,8 +16,8 @@ CONFIDENT = 0.3  # score
 class MeanAveragePrecision:
     """mAP@.5 and mAP@[.5:.95]; the item is the object.
 
-    An object counts as found when a detection of its class, of score 0.3 or more, overlaps it by an IoU of 0.5 or more. One detection cannot find two
-    objects so, unless these overlap each other.
+    An object counts as found when the best-scored detection that overlaps it by an IoU of 0.5 or more has its class and a score of
+    0.3 or more. (Any such detection would not do: a location may answer several classes, and one that answers all would always be right.)
     """
 
     def __init__(self, grid: fcos.Grid) -> None:
@@ -49,7 +49,11 @@ class MeanAveragePrecision:
 
         right = []
         for found, rows in zip(self._found, self._true, strict=True):
-            same = (found.classes[:, None] == rows[None, :, 0]) & (found.scores[:, None] >= CONFIDENT)
-            hits = same & (box_iou(found.boxes, rows[:, 1:]) >= MATCHED)
-            right.append(hits.any(0))
-        return torch.cat(right).tolist()
+            near = box_iou(found.boxes, rows[:, 1:]) >= MATCHED
+            if not len(found.boxes):
+                right.append(torch.zeros(len(rows), dtype=torch.bool))
+                continue
+            best = near.int().argmax(0)  # the first hit: detections come best first
+            right.append(near.any(0) & (found.classes[best] == rows[:, 0]) & (found.scores[best] >= CONFIDENT))
+        answer: list[bool] = torch.cat(right).tolist()
+        return answer

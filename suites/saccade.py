@@ -9,9 +9,9 @@ Contrast-threshold model (the idea of ESIM: Rebecq, Gehrig, Scaramuzza, CoRL 201
 in time, which gives each crossing its own time stamp. ``C_p(u)`` differs from pixel to pixel (mismatch). A pixel is deaf for a refractory
 time after an event: a crossing in that time moves ``R`` and is not sent.
 
-The path is that of N-MNIST (Orchard et al., Frontiers in Neuroscience 9:437, 2015): three straight saccades of 105 ms that end where they
-began; here with a half-cosine profile of position, as eyes and motors have it. Thresholds, ``eps`` and step count match the number of events of
-N-MNIST when fed with MNIST (ours, measured); the refractory time is ours.
+The path is that of N-MNIST (Orchard et al., Frontiers in Neuroscience 9:437, 2015): three straight saccades of 105 ms that end where
+they began; here with a half-cosine profile of position (ours), so that the image starts and stops gently. Threshold, ``eps`` and step count
+make as many events of MNIST as the recordings of N-MNIST hold (ours, measured); the refractory time is ours.
 
 Streams are structured arrays as tonic uses them, fields ``x``, ``y``, ``t`` (microseconds), ``p`` (1 brighter, 0 darker)::
 

@@ -1,7 +1,8 @@
 """Scenes: real handwritten digits at random places and sizes on one canvas, with the box and class of each.
 
-The box is the digit's ink: a digit is cut out of its 8x8 image, enlarged, and its cut-out's corners are the box, in whole pixels. All that is
-random (which digits, how many, height, brightness, place) comes from one seed; digits are dealt like cards, so that all are used about equally often.
+The box is the digit's ink: a digit is cut out of its 8x8 image, enlarged, and its cut-out's corners are the box, in whole pixels.
+All that is random (which digits, how many, height, brightness, place) comes from one seed; digits are dealt like cards, so that all
+are used about equally often.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class Scenery:
 
     canvas: int = 32  # pixels, both ways
     digits: tuple[int, int] = (1, 3)  # fewest and most that are tried
-    height: tuple[int, int] = (10, 20)  # pixels
+    height: tuple[int, int] = (10, 18)  # pixels
     brightness: tuple[float, float] = (0.6, 1.0)  # of the brightest pixel
     overlap: float = 0.1  # largest IoU of two boxes
 
@@ -85,4 +86,5 @@ def enlarged(image: Tensor, height: int) -> np.ndarray:
     cut = image[top:bottom, left:right]
     width = round(height * (right - left) / (bottom - top))
     grown = F.interpolate(cut[None, None], size=(height, width), mode="bilinear", align_corners=False)[0, 0]
-    return (grown / grown.amax()).numpy()
+    glyph: np.ndarray = (grown / grown.amax()).numpy()
+    return glyph

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.task import Backbone, Budget, Data, Head, Split, TaskCard, Training
+from harness.task import Backbone, Batch, Budget, Data, Head, Split, TaskCard, Training
 from suites import digits
 from suites.classification import ClassificationTask
 
@@ -39,7 +39,7 @@ class Digits(ClassificationTask):
     head = Head("classify", classes=10)
     steps = 4
     budgets = {
-        "smoke": Budget(Training(epochs=12, batch_size=32, lr=4e-3, augment=True), Backbone("conv", (16, 32)), time_limit=180, target=0.95),
+        "smoke": Budget(Training(epochs=16, batch_size=32, lr=4e-3, augment=True), Backbone("conv", (24, 48)), time_limit=180, target=0.95),
         "laptop": Budget(
             Training(epochs=40, batch_size=32, lr=4e-3, augment=True), Backbone("conv", (32, 64)), time_limit=1200, target=0.97
         ),
@@ -51,9 +51,9 @@ class Digits(ClassificationTask):
         pixels, labels = digits.images(split)
         return Data(((pixels - self.mean) / self.deviation).unsqueeze(1), labels)
 
-    def augment(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
+    def augment(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the images moved by at most one pixel each way; what comes in is background."""
-        return shifted(inputs, 1, generator, background=-self.mean / self.deviation)
+        return batch._replace(inputs=shifted(batch.inputs, 1, generator, background=-self.mean / self.deviation))
 
     def checksum(self) -> str:
         """Return the hash of the digits."""

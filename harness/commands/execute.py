@@ -83,8 +83,9 @@ def execute(
     console = Console(stderr=True)
     store = Store(folder)
     store.prepare()
-    todo = {plan.key: plan for plan in plans if plan.key and (force or not store.finished(plan.key))}
-    finished = sum(1 for plan in plans if plan.key) - len(todo)
+    wanted = {plan.key: plan for plan in plans if plan.key}
+    todo = {key: plan for key, plan in wanted.items() if force or not store.finished(key)}
+    finished = len(wanted) - len(todo)
     if finished:
         console.print(f"{finished} of {finished + len(todo)} runs are finished already (--force runs them again)", highlight=False)
     engine = LocalEngine(store, plugin_files, jobs, time_limit)

@@ -24,7 +24,7 @@ def new_method(name: str, folder: Path | None) -> None:
     checkout = Path("methods").is_dir() and Path("pyproject.toml").is_file() and folder is None
     plugin = (Path("methods") if checkout else folder or Path()) / f"{name}.py"
     test = (Path("tests") / "methods" if checkout else plugin.parent) / f"test_{name}.py"
-    for path in (plugin, test):
+    for path in (plugin, test, plugin.with_suffix("")):  # a folder of that name would hide the file from imports
         if path.exists():
             raise UsageError(f"{path} exists already; nothing was written")
     title = name.replace("_", " ").capitalize()

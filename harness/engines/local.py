@@ -22,6 +22,7 @@ from typing import Any
 
 from harness.failure import from_exit
 from harness.identity import Plan
+from harness.plugin import UsageError
 from harness.record import Record, read_record
 from harness.runner import MARK
 from harness.store import Store
@@ -101,7 +102,10 @@ class LocalEngine:
                         stream.close()
         if self._stopping and not written:
             return None
-        record = read_record(self.store.path(plan.key)) if written else None
+        record = None
+        if written:
+            with suppress(UsageError):  # unreadable after all: a failure of this run, not of the matrix
+                record = read_record(self.store.path(plan.key))
         if record is None:
             status, failure = from_exit(code, limit if expired.is_set() else None, log)
             record = Record(
@@ -141,6 +145,8 @@ class LocalEngine:
                 start_new_session=True,  # Ctrl-C reaches only this process, which then ends the runs
             )
             self._running.add(process)
+            if self._stopping:  # an interrupt came in between
+                _kill(process)
         return process
 
     @staticmethod
@@ -156,23 +162,23 @@ class LocalEngine:
         tail, length, written = "", 0, False
         with self.store.log_path(plan.key).open("w", encoding="utf-8") as log:
             for line in process.stdout:
-                if line.startswith(MARK):
-                    event = json.loads(line[len(MARK) :])
+                text, mark, said = line.partition(MARK)  # a method may have printed without ending its line
+                if text and length < LOG_LIMIT:
+                    log.write(text)
+                    log.flush()
+                    length += len(text)
+                    tail = (tail + text)[-8000:]
+                if mark:
+                    event = json.loads(said)
                     written = written or event["event"] == "record"
                     listen(plan, event)
-                elif length < LOG_LIMIT:
-                    log.write(line)
-                    log.flush()
-                    length += len(line)
-                    tail = (tail + line)[-8000:]
         return tail, written
 
 
 def _kill(process: subprocess.Popen[str]) -> None:
-    """End a process and what it has started."""
-    if process.poll() is None:
-        with suppress(ProcessLookupError, PermissionError):
-            if hasattr(os, "killpg"):
-                os.killpg(process.pid, signal.SIGKILL)
-            else:
-                process.kill()
+    """End a process and what it has started, also if it has ended itself: its group lives as long as one of them does."""
+    with suppress(ProcessLookupError, PermissionError):
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()

@@ -24,10 +24,8 @@ class TrainingMeter(Observer):
     """Listens to a training and keeps its memory, phase by phase."""
 
     def __init__(self, net: nn.Module, device: torch.device) -> None:
-        """Note the size of the network as built."""
+        """Listen to the training of ``net``."""
         self.net, self.device = net, device
-        self.parameter_count = sum(p.numel() for p in net.parameters())
-        self.parameter_bytes = parameter_bytes(net)
         self.phases: list[PhaseMemory] = []
         self.cuda_peak: int | None = None
         self._optimizer: torch.optim.Optimizer | None = None
@@ -68,11 +66,11 @@ class TrainingMeter(Observer):
         self.cuda_peak = max(self.cuda_peak or 0, meter.peak_bytes)
 
     def result(self, rss_growth: int | None) -> Memory:
-        """Return the memory part of a record; the headline figures are the largest over phases."""
+        """Return the memory part of a record: the size of the network as trained, else the largest figures over phases."""
         transient = [p.transient_bytes for p in self.phases if p.transient_bytes is not None]
         return Memory(
-            parameter_count=self.parameter_count,
-            parameter_bytes=self.parameter_bytes,
+            parameter_count=sum(p.numel() for p in self.net.parameters()),
+            parameter_bytes=parameter_bytes(self.net),
             optimizer_bytes=max((p.optimizer_bytes for p in self.phases), default=0),
             saved_bytes=max((p.saved_bytes for p in self.phases), default=0),
             transient_bytes=max(transient, default=None),

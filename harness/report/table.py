@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import math
 import statistics
 from collections.abc import Mapping, Sequence, Set
@@ -131,6 +132,8 @@ class Table:
         notes = self.notes()
         if style == "csv":
             return _csv([["task", "track", "budget", "device", "precision", *heads], *([*self._where(), *line] for line in lines)])
+        if style == "github":
+            lines = [[cell.replace("|", r"\|") for cell in line] for line in lines]
         body = tabulate(lines, heads, tablefmt=FORMATS[style], disable_numparse=True, colalign=["left"] + ["right"] * (len(heads) - 1))
         if style == "latex":
             # ↑ and ↓ are not in the default fonts of LaTeX.
@@ -165,6 +168,8 @@ def build(
     """
     columns = [metric(name) for name in dict.fromkeys([*metrics, sort])]
     rows, broken = store.select({**GROUP, **ROW, **{m.name: m.path for m in columns}})
+    for row, m in itertools.product(rows, columns):
+        row[m.name] = None if row[m.name] is None else float(row[m.name])  # "NaN" is a text in JSON
     chosen = [
         row
         for row in rows
@@ -175,7 +180,8 @@ def build(
     ]
     groups: dict[tuple, list[dict[str, Any]]] = {}
     for row in chosen:
-        row["device"] = row["device"] or row["asked_device"]  # a process that died before it could say
+        row["nameless"] = row["device"] is None  # a process that died before it could say
+        row["device"] = row["device"] or row["asked_device"]
         row["kind"] = row["kind"] or row["asked_device"].split(":")[0]
         groups.setdefault(tuple(row[name] for name in GROUP), []).append(row)
     _adopt_failures(groups)
@@ -193,7 +199,7 @@ def _adopt_failures(groups: dict[tuple, list[dict[str, Any]]]) -> None:
     """Move runs that died before naming their device to the table of the same task that did, if there is one."""
     device = list(GROUP).index("device")
     for group in list(groups):
-        if all(row["status"] != "ok" for row in groups[group]):
+        if all(row["nameless"] for row in groups[group]):
             for other in groups:
                 same = all(a == b for i, (a, b) in enumerate(zip(group, other, strict=True)) if i != device)
                 if other != group and same and any(row["status"] == "ok" for row in groups[other]):
@@ -223,7 +229,7 @@ def _rows(members: Sequence[dict[str, Any]], sort: str) -> list[Row]:
 
     def rank(row: Row) -> tuple[float, str]:
         value = row.mean(sort)
-        return (math.inf if value is None else sign * value, row.label)
+        return (math.inf if value is None or not math.isfinite(value) else sign * value, row.label)
 
     return sorted(rows, key=rank)
 

@@ -1,16 +1,17 @@
 """Memory and operations of training and running a network block by block, as counted from its shapes.
 
-Per block b, for one sample: ``P_b`` parameters, ``P_cls_b`` and ``P_hcd_b`` of its heads, ``a_b`` saved numbers per step, ``s_b`` numbers of its
-output per step, ``C_b`` operations over all steps, heads included. With batch N, T steps and m copies in the optimiser::
+Per block b, for one sample: ``P_b`` parameters, ``P_cls_b`` and ``P_hcd_b`` of its heads, ``a_b`` saved numbers per step, ``s_b`` numbers
+of its output per step, ``C_b`` operations over all steps, heads included. With batch N, T steps and m copies in the optimiser::
 
     M_e2e = 4 [ (2 + m) sum_b P_b + N T sum_b a_b ]
     M_b   = 4 [ (2 + m) (P_b + P_cls_b + P_hcd_b) + sum_{j<b} P_j + N T a_b + N T s_{b-1} ]
     overhead = sum_b (P_b + P_cls_b + P_hcd_b) / P_e2e              compute efficiency = C_e2e / sum_b r_b C_b
 
-in bytes of single precision; ``r_b`` is the fraction of samples that reach block b. The end-to-end network is the blocks and one read-out, which
-counts in ``P_e2e`` and ``C_e2e`` (and, ours, as parameters in ``M_e2e``). What is saved per neuron and step: the synapse's current (for the
-normalisation), the potential (for the surrogate), the spike (for the next synapse); a pooling saves nothing but its output. Operations are dense
-multiply-accumulates, every step counted. The model is ours; the paper's figures (BlocTrain, 2021) are measured.
+in bytes of single precision; ``r_b`` is the fraction of samples that reach block b. The end-to-end network is the blocks and one read-out,
+which counts in ``P_e2e`` and ``C_e2e`` (and as parameters in ``M_e2e``). What is saved per neuron and step: the synapse's current (for the
+normalisation), the potential (for the surrogate), the spike (for the next synapse); a pooling saves its output (for the next synapse).
+Operations are dense multiply-accumulates, every step counted, read-outs once, on the mean over time. The model is ours, as the paper
+(BlocTrain, Srinivasan and Roy 2021) could not be read.
 """
 
 from __future__ import annotations
@@ -134,3 +135,21 @@ def reached(exits: list[int], blocks: int) -> list[float]:
 def compute_efficiency(blocks: list[BlockCost], total: EndToEndCost, fractions: list[float]) -> float:
     """Return ``C_e2e / sum_b r_b C_b`` for the fractions ``r_b``."""
     return total.operations / sum(r * b.operations for r, b in zip(fractions, blocks, strict=True))
+
+
+def summary(
+    blocks: list[BlockCost], total: EndToEndCost, exits: list[int], batch: int, steps: int, copies: int
+) -> dict[str, float | list[float]]:
+    """Return all figures of the model for samples that left at blocks ``exits`` (from 0); efficiency is end-to-end over block-wise."""
+    whole = end_to_end_memory(total, batch, steps, copies)
+    memory = [block_memory(blocks, depth, batch, steps, copies) for depth in range(len(blocks))]
+    fractions = reached(exits, len(blocks))
+    return {
+        "reached": fractions,
+        "compute_efficiency_dense": compute_efficiency(blocks, total, fractions),
+        "memory_end_to_end": whole,
+        "memory_block": [float(m) for m in memory],
+        "memory_efficiency_block": [whole / m for m in memory],
+        "memory_efficiency": whole / max(memory),
+        "memory_overhead": memory_overhead(blocks, total),
+    }

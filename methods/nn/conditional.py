@@ -1,21 +1,21 @@
 """A network cut into blocks, each with its own classifier, in which only hard samples go deeper.
 
-Block b maps spikes to spikes; its features are the mean of its output over time, flattened. Its classifier tells apart the classes ``K_b``, its
-hard-class detector says with probability ``h`` that a sample belongs to the hard ones, ``K_{b+1}``, which the next block was trained on. A sample
-goes through the blocks with weight ``w = 1`` at first; the easy classes are ``E_b = K_b - K_{b+1}``::
+Block b maps spikes to spikes; its features are the mean of its output over time, flattened. Its classifier tells apart the classes ``K_b``,
+its hard-class detector says with probability ``h`` that a sample is of the hard ones, ``K_{b+1}``, which the next block was trained on.
+A sample goes through the blocks with weight ``w = 1`` at first; the easy classes are ``E_b = K_b - K_{b+1}``::
 
     P(c) += w (1 - h) p(c) / sum_{E_b} p    for c in E_b, with p = softmax over K_b
     exit if argmax p is in E_b, max p >= t_cls and h < t_hcd;    else w *= h and on to block b + 1
     P(c) += w p(c)                          at the last block
 
-so that P sums to 1 for samples that reach the end. A block without easy classes has no detector and passes all on. Source: BlocTrain (Srinivasan
-and Roy, Frontiers in Neuroscience 15:603433, 2021) has blocks, classifiers and detectors; the chain rule for P is ours, as only its abstract
-could be read.
+so that P sums to 1 for samples that reach the end. A block without easy classes has no detector and passes all on. Source: BlocTrain
+(Srinivasan and Roy, Frontiers in Neuroscience 15:603433, 2021) has blocks, classifiers and detectors; the chain rule for P is ours, as only
+its abstract could be read.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +43,19 @@ def cut(stages: nn.ModuleList, blocks: int) -> nn.ModuleList:
     )
 
 
+def hard_classes(accuracy: dict[int, float], theta: float | Literal["dynamic"], least: int = 2) -> tuple[int, ...]:
+    """Return the classes whose ``accuracy`` is below ``theta`` ("dynamic": below the mean), at least ``least`` of them (the worst).
+
+    With ``least`` classes or fewer there is nothing to split, and all are returned. Of equally bad classes the first come first.
+    """
+    # Rounding may put the mean of equal values above all of them.
+    bound = min(sum(accuracy.values()) / len(accuracy), max(accuracy.values())) if theta == "dynamic" else theta
+    hard = [label for label in accuracy if accuracy[label] < bound]
+    if len(hard) < least:
+        hard = sorted(accuracy, key=lambda label: (accuracy[label], label))[:least]
+    return tuple(sorted(hard))
+
+
 def features(spikes: Tensor) -> Tensor:
     """Return the mean over time of ``spikes [T, B, ...]``, flattened: ``[B, F]``."""
     return spikes.mean(0).flatten(1)
@@ -58,8 +71,8 @@ def features_so_far(spikes: Tensor) -> Tensor:
 class BlockNet(nn.Module):
     """Blocks, classifiers and detectors. Blocks exist from the start; heads are added as training finds out their classes.
 
-    ``classes[b]`` is ``K_b``, in the order of the classifier's outputs; block b has been given its classes when ``b < len(net.classes)``. The
-    sets travel in the state dict, so that a trained network can be loaded into a fresh one.
+    ``classes[b]`` is ``K_b``, in the order of the classifier's outputs; block b has been given its classes when ``b < len(net.classes)``.
+    The sets travel in the state dict, so that a trained network can be loaded into a fresh one.
     """
 
     def __init__(self, blocks: nn.ModuleList, sizes: list[int], classes: int) -> None:
@@ -100,8 +113,8 @@ class BlockNet(nn.Module):
     def answer(self, x: Tensor, t_cls: float, t_hcd: float, exits: bool = True) -> tuple[Tensor, Tensor]:
         """Return ``P [T, B, classes]`` as of every step and the block ``[B]`` (from 0) at which each sample left.
 
-        ``x [T, B, ...]``. Where a sample leaves is decided once, by its features over all steps; P at step t uses the same blocks with features
-        over steps 0..t. Only samples that go on are computed. Blocks without a classifier yet are left out.
+        ``x [T, B, ...]``. Where a sample leaves is decided once, by its features over all steps; P at step t uses the same blocks with
+        features over steps 0..t. Only samples that go on are computed. Blocks without a classifier yet are left out.
         """
         steps, batch = x.shape[:2]
         dtype = self._like().dtype

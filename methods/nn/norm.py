@@ -27,9 +27,7 @@ class BatchNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the normalised ``x [T, B, C, ...]``."""
         weight = self.weight if self.scale == 1.0 else self.weight * self.scale
-        y = F.batch_norm(
-            x.flatten(0, 1), self.running_mean, self.running_var, weight, self.bias, self.training, self.momentum, self.eps
-        )
+        y = F.batch_norm(x.flatten(0, 1), self.running_mean, self.running_var, weight, self.bias, self.training, self.momentum, self.eps)
         return y.unflatten(0, x.shape[:2])
 
     def affine(self) -> tuple[Tensor, Tensor]:

@@ -30,7 +30,7 @@ class _TracedConvolution(torch.autograd.Function):
     """``convolution(x)`` in value; its weight gradient is that of ``convolution(trace)``."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, trace: Tensor, weight: Tensor, bias: Tensor | None, geometry: tuple) -> Tensor:
+    def forward(ctx: Any, x: Tensor, trace: Tensor, weight: Tensor, bias: Tensor | None, geometry: tuple[Any, ...]) -> Tensor:
         ctx.save_for_backward(trace, weight)
         ctx.geometry, ctx.bias_sizes = geometry, None if bias is None else list(bias.shape)
         stride, padding, dilation, groups = geometry

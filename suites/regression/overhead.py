@@ -19,6 +19,7 @@ from torch import nn
 from harness.loop import train
 from harness.method import Method, Phase
 from harness.registry import Registries
+from harness.task import Batch
 
 TASK, METHOD = "static/digits", "stbp"
 
@@ -52,7 +53,7 @@ def _by_hand(method: Method, net: nn.Module, epochs: int) -> Iterator[float]:
         net.train()
         started = time.perf_counter()
         for index in torch.randperm(len(data), generator=order).split(training.batch_size):
-            inputs, targets = task.augment(data.inputs[index], noise), data.targets[index]
+            inputs, targets, _ = task.augment(Batch(data.inputs[index], data.targets[index], index), noise)
             output = net(inputs.expand(method.steps, *inputs.shape)).mean(0)
             loss = nn.functional.cross_entropy(output, targets)
             optimizer.zero_grad(set_to_none=True)

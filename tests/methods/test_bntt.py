@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from harness.evaluate import evaluate
-from harness.loop import make_optimizer, train
+from harness.loop import make_optimizer, make_schedule, train
 from harness.plugin import UsageError
 from harness.task import Backbone, Budget, Data, Head, TaskCard, Training
 from methods.bntt import Bntt, signed_poisson
@@ -20,6 +20,15 @@ from methods.nn.norm import BatchNorm
 from methods.nn.stepping import stepping
 from methods.nn.surrogate import Triangle
 from suites.classification import ClassificationTask
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Tensors are small here: threads would only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 class Bars(ClassificationTask):
@@ -256,7 +265,7 @@ def test_gamma_decays_like_all_parameters_unless_said_otherwise():
 
 
 def test_decay_of_gamma_leads_to_an_early_exit_that_still_answers():
-    training = {"epochs": 60, "lr": 0.1}
+    training = {"epochs": 20, "lr": 0.1}
     bound = Bntt(Bars(), {"gamma_decay": 0.05}, training=training)
     torch.manual_seed(0)
     net = bound.build()
@@ -323,11 +332,16 @@ def test_random_encoder_on_data_with_a_time_axis_is_refused():
         Bntt(Films(), {"encoder": "signed_poisson"})
 
 
-def test_learning_rate_drops_are_phases():
-    bound = Bntt(Bars(), {"lr_drops": True}, training={"epochs": 20, "lr": 0.3})
-    phases = list(bound.phases(bound.build()))
-    assert [phase.epochs for phase in phases] == [10, 4, 4, 2]
-    assert [phase.training.lr for phase in phases] == pytest.approx([0.3, 0.03, 0.003, 0.0003])
+def test_recipe_divides_the_learning_rate_by_ten_after_half_seven_tenths_and_nine_tenths_of_the_epochs():
+    assert Bntt(Bars(), track="recipe").training.schedule == "drops"
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], 0.3)
+    schedule = make_schedule(optimizer, "drops", 20)
+    rates = []
+    for _ in range(20):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates == pytest.approx([0.3] * 10 + [0.03] * 4 + [0.003] * 4 + [0.0003] * 2)
 
 
 def test_recipe_is_the_published_one():

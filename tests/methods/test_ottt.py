@@ -1,4 +1,4 @@
-"""OTTT against gradients that autograd finds on graphs written out here, in double precision; numbers are those of the card's list of tests."""
+"""OTTT against autograd on graphs written out here, in double precision; numbers are those of the card's list of tests."""
 
 from __future__ import annotations
 
@@ -8,20 +8,29 @@ import torch.nn.functional as F
 from torch import nn
 
 from harness.plugin import UsageError
-from harness.task import Backbone, Batch, Budget, Data, Head, TaskCard, Training
+from harness.task import Backbone, Budget, Data, Head, TaskCard, Training
 from methods.nn.dropout import SequenceDropout
 from methods.nn.nf_block import NormaliserFreeBlock
 from methods.nn.stepping import stepping
 from methods.nn.synapse import Conv2d, DelayLine
 from methods.nn.traced import Traced
-from methods.nn.weight_standardisation import SPIKE_SCALE, StandardisedConv2d, standardise
 from methods.nn.vgg import Vgg
+from methods.nn.weight_standardisation import SPIKE_SCALE, StandardisedConv2d, standardise
 from methods.ottt import Ottt
 from methods.stbp import Stbp
 from suites.classification import ClassificationTask
 
 CLASSES = 4
 SAME_NETWORK = {"norm": "sws", "surrogate": "sigmoid", "reset": "soft"}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Tensors are small here: threads would only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 class Clips(ClassificationTask):
@@ -104,7 +113,7 @@ def layers_of(net):
 
 
 def output_at(net, inputs, t, cut, leak=0.5, first="traced", effective=None):
-    """Return output ``[B, K]`` of step ``t`` from formulas of the card. What of the steps before ``t`` carries gradients is said by ``cut``:
+    """Return output ``[B, K]`` of step ``t`` from formulas of the card. Of the steps before ``t``, ``cut`` takes the gradient from:
 
     "nothing" (BPTT with the reset detached), "spikes" (paths inside a layer stay: OTTT) or "potential" (none stay: SLTT).
     """
@@ -323,7 +332,7 @@ def test_readout_weight_learns_from_the_trace_of_its_input():
 
 def test_spike_scale_gives_unit_variance_to_the_spikes_of_normal_currents():
     chance = 1 - torch.distributions.Normal(0.0, 1.0).cdf(torch.tensor(1.0))
-    assert SPIKE_SCALE == pytest.approx(1 / (chance * (1 - chance)).sqrt().item(), abs=0.005)
+    assert pytest.approx(1 / (chance * (1 - chance)).sqrt().item(), abs=0.005) == SPIKE_SCALE
 
 
 def test_delay_line_learns_from_a_trace_per_tap():
@@ -423,7 +432,9 @@ def test_vgg_hands_out_a_level_per_pooling_and_the_last():
         Vgg((2, 8, 8), (3, "P", "P", "P", "P"), bound)
 
 
-@pytest.mark.parametrize(("synapse", "shape"), [(Conv2d(3, 4, 3), (2, 5, 3, 6, 6)), (nn.Linear(3, 4), (2, 5, 3)), (DelayLine(3, 4, 2, 1), (2, 5, 3))])
+@pytest.mark.parametrize(
+    ("synapse", "shape"), [(Conv2d(3, 4, 3), (2, 5, 3, 6, 6)), (nn.Linear(3, 4), (2, 5, 3)), (DelayLine(3, 4, 2, 1), (2, 5, 3))]
+)
 def test_gradients_are_those_of_full_precision_up_to_rounding_under_autocast(synapse, shape):
     torch.manual_seed(0)
     traced = Traced(synapse, 0.5).train()

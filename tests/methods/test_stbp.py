@@ -256,7 +256,7 @@ def test_no_state_survives_the_stepping_context():
 
 
 def test_stepping_with_detach_cuts_the_graph_between_calls():
-    x = torch.randn(2, 1, 3, requires_grad=True)
+    x = torch.tensor([[[0.6, 0.9, 1.3]], [[0.7, 0.4, 0.8]]], requires_grad=True)
     neuron = LIF(leak=0.9, detach_reset=False)
     with stepping(neuron, detach=True):
         neuron(x[:1])

@@ -1,0 +1,60 @@
+"""Cards, claims and options say what is wrong with what they are given."""
+
+import pytest
+from pydantic import Field
+
+from harness import plugin
+from harness.plugin import Card, Claim, Plugin, UsageError, did_you_mean
+
+
+class Example(Plugin):
+    card = Card("example", "-", "-", "-", 2026, "testing", "-")
+
+    class Options(plugin.Options):
+        leak: float = Field(0.5, description="leak", ge=0, le=1)
+        update: str = "full"
+        first: bool = False
+
+
+def test_texts_become_the_type_of_the_field():
+    options = Example({"leak": "0.25", "first": "true"}).options
+    assert (options.leak, options.first, options.update) == (0.25, True, "full")
+
+
+def test_options_cannot_be_changed_after_they_were_resolved():
+    with pytest.raises(ValueError, match="frozen"):
+        Example().options.leak = 0.1
+
+
+def test_an_unknown_option_names_the_nearest():
+    with pytest.raises(UsageError, match=r"^example has no option 'leek'; did you mean 'leak'\?$"):
+        Example({"leek": 1})
+
+
+@pytest.mark.parametrize(("name", "value"), [("leak", "much"), ("leak", 2), ("first", "perhaps")])
+def test_a_value_that_does_not_fit_names_option_and_value(name, value):
+    with pytest.raises(UsageError) as error:
+        Example({name: value})
+    assert f"example: option {name} = {value!r}: " in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_name_far_from_all_lists_what_is_allowed():
+    assert did_you_mean("zzz", ["beta", "alpha"]) == "; allowed: alpha, beta"
+    assert did_you_mean("alpa", ["beta", "alpha"]) == "; did you mean 'alpha'?"
+    assert did_you_mean("x", []) == "; none is known"
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "against", "message"),
+    [
+        ("share", 1.0, None, "claim kind 'share' is unknown"),
+        ("property", 1.0, None, "has no value"),
+        ("value", None, None, "needs a value"),
+        ("ratio", 2.0, None, "must say what it is against"),
+        ("difference", 2.0, None, "must say what it is against"),
+    ],
+)
+def test_a_claim_that_contradicts_itself_is_refused(kind, value, against, message):
+    with pytest.raises(ValueError, match=message):
+        Claim("test_accuracy", kind, value, "static/cifar10", "T=4", "Table 1", against=against)
