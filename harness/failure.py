@@ -52,7 +52,8 @@ def from_exit(code: int, timed_out: float | None, log: str) -> tuple[str, Failur
     if timed_out is not None:
         return "timeout", Failure(message=f"did not end within {timed_out:g} s", traceback=tail, signal="SIGKILL")
     if code < 0:
-        name = signal.Signals(-code).name
+        known = {int(each): each.name for each in signal.Signals}
+        name = known.get(-code, f"signal {-code}")  # real-time signals have no name
         hint = " (often the system running out of memory)" if name == "SIGKILL" else ""
         return "killed", Failure(message=f"ended by {name}{hint}", traceback=tail, signal=name)
     return "error", Failure(message=f"exited with status {code} and no record", traceback=tail, exit_code=code)

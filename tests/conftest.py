@@ -75,6 +75,12 @@ class ToyMethod(Method):
         return Prediction.at_every_step(net(inputs).expand(self.steps, -1, -1))
 
 
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """Networks of tests are too small to share; several threads only wait for each other, for long on a busy machine."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture
 def toy_task() -> type[ToyTask]:
     return ToyTask
@@ -117,6 +123,11 @@ from suites.static_vision import Digits
 class Tiny(Digits):
     card = TaskCard(name="tiny/digits", title="A few digits", data="-", licence="-", split="-", source="-")
     budgets = {"smoke": Budget(Training(epochs=1, batch_size=16), Backbone("conv", (4,)), train_samples=64, time_limit=120)}
+
+
+class Short(Tiny):
+    card = TaskCard(name="tiny/short", title="A few digits in little time", data="-", licence="-", split="-", source="-")
+    budgets = {"smoke": Budget(Training(epochs=1, batch_size=16), Backbone("conv", (4,)), train_samples=64, time_limit=8)}
 
 
 class Fine(SpikingMethod):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -19,6 +20,7 @@ def check(method: str, everything: bool, plugin_files: Sequence[Path]) -> None:
     if bool(method) == everything:
         raise UsageError("say which method to check, or --all")
     names = Registries(plugin_files).methods.names() if everything else [method]
+    torch.set_num_threads(1)  # the networks of a check are too small to share
     console = Console(highlight=False, soft_wrap=True)
     failed = 0
     for name in names:

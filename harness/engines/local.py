@@ -28,6 +28,7 @@ from harness.runner import MARK
 from harness.store import Store
 
 LOG_LIMIT = 4_000_000  # characters of output that a log keeps
+LINGER = 3.0  # seconds that what a run has started may hold its output open after the run has ended
 Listen = Callable[[Plan, dict[str, Any]], None]
 
 
@@ -85,14 +86,23 @@ class LocalEngine:
             expired.set()
             _kill(process)
 
+        ended = threading.Event()
+
+        def sweep() -> None:
+            process.wait()
+            if not ended.wait(LINGER):
+                _kill(process)
+
         timer = threading.Timer(limit, expire)
         timer.start()
+        threading.Thread(target=sweep, daemon=True).start()
         try:
             self._send(process, job)
             log, written = self._listen(process, plan, listen)
             code = process.wait()
         finally:
             timer.cancel()
+            ended.set()
             with self._lock:
                 self._running.discard(process)
             _kill(process)

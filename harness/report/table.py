@@ -124,7 +124,7 @@ class Table:
             for row in self.rows
             for status, count in row.failures.items()
         ]
-        return failed + [f"{label}: cannot run here: {reason}" for label, reason in self.reasons.items()]
+        return failed + [f"{label}: cannot run here: {' '.join(reason.split())}" for label, reason in self.reasons.items()]
 
     def render(self, style: str = "terminal") -> str:
         """Return the table as text in one of ``FORMATS``."""

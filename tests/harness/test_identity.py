@@ -67,7 +67,7 @@ def test_the_key_changes_with_everything_that_was_asked_for(key, change):
 
 
 def test_asking_for_the_default_is_the_same_run(key):
-    assert key(options={"update": "accumulated"}) == key()
+    assert key(options={"update": Registries().methods.load("ottt").Options().update}) == key()
     assert key(steps=4) == key()
     assert key(training={"epochs": 1}) == key()
 

@@ -83,7 +83,7 @@ def test_settings_go_to_training_or_to_the_options_of_the_methods_that_have_them
 
 
 def test_options_in_brackets_and_settings_join_and_settings_win(registries):
-    (spec,) = choose(registries, methods=["ottt[update=accumulated]"], settings={"update": "online"})
+    (spec,) = choose(registries, methods=["ottt[update=accumulate]"], settings={"update": "online"})
     assert spec.options == {"update": "online"}
 
 

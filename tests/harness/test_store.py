@@ -21,9 +21,9 @@ def store(tmp_path):
 
 
 def test_nothing_is_made_until_something_is_written(tmp_path):
-    Store(tmp_path / "results").find  # noqa: B018
-    assert not (tmp_path / "results").exists()
-    Store(tmp_path / "results").prepare()
+    store = Store(tmp_path / "results")
+    assert not store.finished("ab") and not store.folder.exists()
+    store.prepare()
     assert (tmp_path / "results" / "logs").is_dir()
 
 

@@ -1,0 +1,306 @@
+"""Tables of records: right numbers, nothing mixed, nothing hidden, in every format."""
+
+import csv
+import math
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.plugin import UsageError
+from harness.report.table import FORMATS, Row, build
+from harness.store import Store
+
+METRICS = ("test_accuracy", "saved_bytes", "step_time")
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store(tmp_path)
+    store.prepare()
+    return store
+
+
+@pytest.fixture
+def add(store, make_record):
+    """Add a record with a key of its own."""
+    count = iter(range(1000))
+
+    def write(label="stbp", seed=0, accuracy=0.5, **changes):
+        changes = {"label": label, "spec.seed": seed, **changes}
+        if changes.get("status", "ok") == "ok":
+            changes["accuracy.test"] = accuracy
+        else:
+            changes["accuracy"] = None
+        return store.write(make_record(key=f"{next(count):04x}", **changes))
+
+    return write
+
+
+def only(store, **given):
+    (table,), broken = build(store, **{"metrics": METRICS, **given})
+    assert broken == []
+    return table
+
+
+def test_a_cell_is_mean_and_standard_deviation_over_seeds(store, add):
+    values = [0.90, 0.92, 0.97]
+    for seed, value in enumerate(values):
+        add(seed=seed, accuracy=value)
+    (row,) = only(store).rows
+    mean = (0.90 + 0.92 + 0.97) / 3
+    deviation = math.sqrt(sum((v - mean) ** 2 for v in values) / 2)
+    assert row.mean("test_accuracy") == pytest.approx(mean)
+    assert row.deviation("test_accuracy") == pytest.approx(deviation)
+    heads, ((label, n, cell, *_),) = only(store).cells()
+    assert (label, n, cell) == ("stbp", "3", "93.00 ± 3.61")
+    assert heads[:3] == ["method", "n", "accuracy [%] ↑"]
+
+
+def test_one_seed_has_no_deviation(store, add):
+    add(accuracy=0.9)
+    _, ((_, n, cell, *_),) = only(store).cells()
+    assert (n, cell) == ("1", "90.00")
+
+
+@settings(max_examples=30)
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=6))
+def test_mean_and_deviation_are_those_of_the_textbook(values):
+    row = Row("x", [{"a": value} for value in values])
+    mean = sum(values) / len(values)
+    assert row.mean("a") == pytest.approx(mean)
+    assert row.deviation("a") == pytest.approx(math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1)), abs=1e-9)
+
+
+def test_a_seed_without_a_value_makes_the_mean_missing(store, add):
+    memory = {"parameter_count": 1, "parameter_bytes": 1, "optimizer_bytes": 0, "saved_bytes": 2048, "transient_bytes": None}
+    memory |= {"peak_rss_growth_bytes": None, "cuda_peak_bytes": None, "phases": []}
+    add(seed=0, memory=memory)
+    add(seed=1)
+    table = only(store)
+    assert table.rows[0].mean("saved_bytes") is None
+    assert table.cells()[1][0] == ["stbp", "2", "50.00 ± 0.00", "-", "-"]
+
+
+def test_a_figure_that_is_not_finite_is_a_dash_and_comes_last(store, add):
+    add("a", accuracy=math.nan)
+    add("b", accuracy=0.1)
+    add("c", accuracy=math.inf)
+    assert [(line[0], line[2]) for line in only(store).cells()[1]] == [("b", "10.00"), ("a", "-"), ("c", "-")]
+
+
+def test_rows_are_sorted_best_first_and_those_without_a_value_come_last(store, add):
+    for label, accuracy in (("low", 0.2), ("high", 0.8), ("middle", 0.5)):
+        add(label, accuracy=accuracy, **{"activity.spikes_per_sample": accuracy})
+    add("failed", status="error")
+    assert [row.label for row in only(store).rows] == ["high", "middle", "low", "failed"]
+    assert [row.label for row in only(store, sort="spikes").rows] == ["low", "middle", "high", "failed"]
+
+
+def test_a_metric_to_sort_by_need_not_be_a_column(store, add):
+    add(**{"activity.spikes_per_sample": 3.0})
+    assert [m.name for m in only(store, sort="spikes").metrics] == list(METRICS)
+
+
+def test_an_unknown_metric_names_the_nearest(store, add):
+    add()
+    with pytest.raises(UsageError, match="there is no metric 'spike'; did you mean 'spikes'?"):
+        build(store, metrics=("spike",))
+
+
+def test_a_column_has_one_unit(store, add):
+    add("few", **{"activity.spikes_per_sample": 50.0})
+    add("many", **{"activity.spikes_per_sample": 5000.0})
+    heads, lines = only(store, metrics=("spikes",)).cells()
+    assert heads[2] == "spikes [k] ↓"
+    assert {line[0]: float(line[2]) for line in lines} == {"few": 0.05, "many": 5.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("environment.device", "Another CPU"),
+        ("environment.device_kind", "cuda"),
+        ("spec.track", "recipe"),
+        ("spec.budget", "paper"),
+        ("spec.precision", "bf16"),
+        ("spec.threads", 4),
+        ("spec.task", "static/other"),
+    ],
+)
+def test_what_cannot_be_compared_is_never_in_one_table(store, add, name, other):
+    add("a")
+    add("b", **{name: other})
+    tables, _ = build(store, metrics=METRICS)
+    assert sorted([row.label for row in table.rows] for table in tables) == [["a"], ["b"]]
+    assert len({table.title for table in tables}) == 2
+
+
+def test_failures_are_shown_with_their_kind_and_do_not_count(store, add):
+    add(seed=0, accuracy=0.9)
+    add(seed=1, status="diverged")
+    add(seed=2, status="diverged")
+    add(seed=3, status="timeout")
+    table = only(store)
+    assert table.cells()[1][0][:3] == ["stbp", "1", "90.00"]
+    assert table.notes() == [
+        "stbp: 2 run(s) diverged (the loss was not a finite number)",
+        "stbp: 1 run(s) timeout (the time limit ran out)",
+    ]
+    assert all(note in table.render() for note in table.notes())
+
+
+def test_a_run_that_died_before_it_named_its_device_joins_the_table_of_its_task(store, add):
+    add("fine")
+    add("dead", status="killed", environment=None)
+    (table,), _ = build(store)
+    assert [row.label for row in table.rows] == ["fine", "dead"]
+
+
+def test_a_failure_on_another_machine_stays_in_a_table_of_that_machine(store, add):
+    add("fine")
+    add("dead", status="error", **{"environment.device": "Another CPU"})
+    tables, _ = build(store)
+    assert sorted((table.about["device"], [row.label for row in table.rows]) for table in tables) == [
+        ("Another CPU", ["dead"]),
+        ("Some CPU", ["fine"]),
+    ]
+
+
+def test_failures_alone_make_a_table(store, add):
+    add(status="killed", environment=None, **{"spec.device": "cuda:1"})
+    table = only(store)
+    assert "on cuda:1 (cuda, fp32, threads 1)" in table.title
+    assert table.cells()[1] == [["stbp", "0", "-", "-", "-"]]
+
+
+def test_what_a_method_cannot_do_is_said(store, add):
+    add()
+    reasons = {("static/digits", "blind"): "it has no eyes", ("static/other", "deaf"): "it has no ears"}
+    assert only(store, reasons=reasons).notes() == ["blind: cannot run here: it has no eyes"]
+
+
+def test_the_latest_record_of_a_seed_counts(store, add):
+    add(accuracy=0.9, started="2026-01-03T00:00:00+00:00")
+    add(accuracy=0.1, started="2026-01-02T00:00:00+00:00")
+    table = only(store)
+    assert table.rows[0].mean("test_accuracy") == 0.9 and len(table.rows[0].runs) == 1
+
+
+def test_a_later_success_hides_an_earlier_failure_of_the_seed(store, add):
+    add(status="error", started="2026-01-01T00:00:00+00:00")
+    add(started="2026-01-02T00:00:00+00:00")
+    assert only(store).notes() == []
+
+
+def test_records_of_older_code_or_other_settings_never_share_a_row(store, add):
+    for seed in range(3):
+        add(seed=seed, accuracy=0.1, started="2026-01-01T00:00:00+00:00", **{"settings.code_hash": "old"})
+    add(seed=0, accuracy=0.9, started="2026-01-02T00:00:00+00:00", **{"settings.code_hash": "new"})
+    (row,) = only(store).rows
+    assert [run["test_accuracy"] for run in row.runs] == [0.9]
+
+
+def test_another_time_limit_is_not_another_setting(store, add):
+    add(seed=0, **{"settings.time_limit": 10.0})
+    add(seed=1, **{"settings.time_limit": 20.0})
+    assert len(only(store).rows[0].runs) == 2
+
+
+def test_tables_can_be_narrowed(store, add):
+    add("a")
+    add("b[x=1]", **{"spec.method": "b"})
+    add("c", **{"spec.task": "events/other"})
+
+    def labels(**given):
+        return sorted(row.label for table in build(store, **given)[0] for row in table.rows)
+
+    assert labels() == ["a", "b[x=1]", "c"]
+    assert labels(methods=["b"]) == labels(methods=["b[x=1]"]) == ["b[x=1]"]
+    assert labels(tasks=["events/other"]) == labels(suites=["events"]) == ["c"]
+    assert labels(keys={"0000"}) == ["a"]
+    assert labels(methods=["nothing"]) == []
+
+
+def test_unreadable_files_are_named_and_the_others_shown(store, add):
+    add()
+    (store.folder / "cut.json").write_text('{"schema_version": 1, "key"')
+    tables, broken = build(store)
+    assert (len(tables), broken) == (1, ["cut.json"])
+
+
+HOSTILE = 'x[a=<script>alert("1")</script>,b=50%&|_#$]'
+
+
+@pytest.fixture
+def table(store, add):
+    add(HOSTILE, seed=0, accuracy=0.9)
+    add(HOSTILE, seed=1, accuracy=0.8)
+    add("ottt[update=online]", accuracy=0.7, **{"activity.spikes_per_sample": 1e6})
+    add("dead_one", status="error")
+    return only(store, metrics=("test_accuracy", "spikes"), reasons={("static/digits", "blind"): "needs 50% & <more>"})
+
+
+def test_every_format_shows_every_method(table):
+    for style in FORMATS:
+        assert "dead" in table.render(style) and "85.00" in table.render(style)
+
+
+def test_csv_is_read_back_by_a_csv_reader(table):
+    head, *lines = list(csv.reader(table.render("csv").splitlines()))
+    assert head == ["task", "track", "budget", "device", "precision", "method", "n", "accuracy [%] ↑", "spikes [M] ↓"]
+    assert [line[5] for line in lines] == [HOSTILE, "ottt[update=online]", "dead_one"]
+    assert all(len(line) == len(head) for line in lines)
+    assert lines[0][:5] == ["static/digits", "matched", "smoke", "Some CPU", "fp32"]
+
+
+def test_html_escapes_everything(table):
+    class Reader(HTMLParser):
+        def __init__(self):
+            super().__init__()
+            self.tags, self.text = set(), []
+
+        def handle_starttag(self, tag, attributes):
+            self.tags.add(tag)
+
+        def handle_data(self, data):
+            self.text.append(data.strip())
+
+    reader = Reader()
+    reader.feed(table.render("html"))
+    assert reader.tags <= {"h3", "table", "thead", "tbody", "tr", "th", "td", "ul", "li"}
+    assert HOSTILE in reader.text
+    assert "blind: cannot run here: needs 50% & <more>" in reader.text
+
+
+def test_latex_has_no_bare_special_characters(table):
+    lines = [line for line in table.render("latex").splitlines() if not line.startswith("%")]
+    text = "\n".join(lines)
+    assert r"ottt[update=online]" in text and r"dead\_one" in text
+    assert all(line.isascii() for line in lines)
+    rows = [line for line in lines if line.endswith(r"\\")]
+    assert len(rows) == 4
+    for row in rows:
+        bare = row.removesuffix(r"\\").replace(r"\$", "").replace(r"\_", "").replace(r"\%", "").replace(r"\#", "").replace(r"\&", "")
+        assert bare.count("&") == 3
+        assert bare.count("$") % 2 == 0
+        assert not set("%#_") & set(bare)
+
+
+def test_comments_of_latex_stay_on_their_line(store, add):
+    add()
+    table = only(store, reasons={("static/digits", "blind"): "first line\n\\input{second}"})
+    body = [line for line in table.render("latex").splitlines() if not line.startswith("%")]
+    assert not any("second" in line for line in body)
+
+
+def test_github_keeps_bars_of_labels_inside_their_cell(table):
+    rows = [line for line in table.render("github").splitlines() if line.startswith("|")]
+    assert {row.replace(r"\|", "").count("|") for row in rows} == {5}
+
+
+def test_headings_say_which_direction_is_better(store, add):
+    add(**{"accuracy.metric": "map_50"})
+    heads, _ = only(store).cells()
+    assert heads[2:] == ["map 50 [%] ↑", "saved for backward [B] ↓", "step time [µs] ↓"]
