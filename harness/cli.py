@@ -111,12 +111,13 @@ def run(
 def list_(
     what: Annotated[str, typer.Argument(help="methods, tasks or probes")],
     task: Annotated[str, typer.Option("--task", "-t", help="With methods: say which can do this task, and why the others cannot.")] = "",
+    format: Annotated[str, typer.Option("--format", "-f", help="terminal or github.")] = "terminal",
     plugin: Plugins = None,
 ) -> None:
     """List methods, tasks or probes, with where each comes from and why it cannot run here."""
     from harness.commands.list import list_plugins as work
 
-    work(what, task, plugin or [])
+    work(what, task, format, plugin or [])
 
 
 @app.command(epilog="Example: `spikebench show 1d603627` (the beginning of a run key, or a file)")

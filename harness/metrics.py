@@ -143,8 +143,9 @@ def format_value(metric: Metric, mean: float | None, std: float | None = None, n
     """
     if mean is None or not math.isfinite(mean):
         return MISSING
+    alone = scale is None  # in a column, numbers keep their places
     scale = scale or scale_for(metric, [mean])
-    number = _number(metric, mean / scale.size, whole=metric.unit in ("B", "") and not std)
+    number = _number(metric, mean / scale.size, whole=alone and metric.unit in ("B", "") and not std)
     if std is not None and math.isfinite(std):
         places = len(number.partition(".")[2])
         number += f" ± {std / scale.size:.{places}f}"

@@ -43,7 +43,7 @@ class Entry:
     @property
     def place(self) -> str:
         """Return ``folder/file.py:line``, or the module for an entry point that was not read yet."""
-        return f"{self.path.parent.name}/{self.path.name}:{self.line}" if self.path else f"{self.module}:{self.qualname}"
+        return f"{Path(self.path.parent.name) / self.path.name}:{self.line}" if self.path else f"{self.module}:{self.qualname}"
 
 
 def scan(path: Path, module: str, card: str) -> list[Entry]:

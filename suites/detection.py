@@ -55,7 +55,7 @@ class DigitScenes(DetectionTask):
     head = Head("detect", classes=10, strides=(4,))
     steps = 4
     budgets = {
-        "smoke": Budget(Training(epochs=8, batch_size=16, lr=8e-3), Backbone("conv", (16, 32)), time_limit=300, target=0.6),
+        "smoke": Budget(Training(epochs=6, batch_size=16, lr=8e-3), Backbone("conv", (16, 32)), time_limit=300, target=0.5),
         "laptop": Budget(Training(epochs=30, batch_size=16, lr=8e-3), Backbone("conv", (32, 64)), time_limit=1800, target=0.8),
     }
     scenery = Scenery()

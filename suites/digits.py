@@ -7,8 +7,11 @@ parts have writers that training did not see, as a user of the trained network w
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,10 +26,13 @@ LICENCE = "CC BY 4.0 (UCI Optical Recognition of Handwritten Digits)"
 
 @cache
 def _arrays() -> tuple[np.ndarray, np.ndarray]:
-    from sklearn.datasets import load_digits
-
-    images, labels = load_digits(return_X_y=True)
-    return images.reshape(-1, 8, 8), labels
+    # The file that ``load_digits`` reads. Importing scikit-learn to read it would take longer than everything else in a small run.
+    spec = find_spec("sklearn")
+    assert spec is not None and spec.submodule_search_locations
+    path = Path(spec.submodule_search_locations[0]) / "datasets" / "data" / "digits.csv.gz"
+    with gzip.open(path, "rt", encoding="ascii") as file:
+        rows = np.loadtxt(file, delimiter=",")
+    return rows[:, :64].reshape(-1, 8, 8), rows[:, 64].astype(np.int64)
 
 
 def indices(split: Split) -> np.ndarray:

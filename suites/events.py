@@ -63,7 +63,7 @@ class DigitsSaccade(ClassificationTask):
     steps = 9
     temporal = True
     budgets = {
-        "smoke": Budget(Training(epochs=5, batch_size=32, lr=4e-3, augment=True), Backbone("conv", (16, 32)), time_limit=300, target=0.9),
+        "smoke": Budget(Training(epochs=5, batch_size=32, lr=4e-3, augment=True), Backbone("conv", (8, 16)), time_limit=300, target=0.9),
         "laptop": Budget(
             Training(epochs=20, batch_size=32, lr=4e-3, augment=True), Backbone("conv", (32, 64)), time_limit=1800, target=0.95
         ),

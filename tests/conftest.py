@@ -148,7 +148,7 @@ class Image(Fine):
 '''
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny() -> str:
     """The text of a plugin file with a tiny task, ``tiny/digits``, and a method, ``fine``; derive from ``Fine`` and override ``act``."""
     return TINY

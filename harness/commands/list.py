@@ -11,15 +11,26 @@ from tabulate import tabulate
 from harness.plugin import UsageError, did_you_mean
 from harness.registry import Registries
 
+WIDEST = 48  # characters of a column before it is wrapped
 
-def list_plugins(what: str, task: str, plugin_files: Sequence[Path]) -> None:
+
+def list_plugins(what: str, task: str, style: str, plugin_files: Sequence[Path]) -> None:
     """Print the plugins of a kind; with ``task``, whether each method can do it."""
     kinds = ("methods", "tasks", "probes")
     if what not in kinds:
         raise UsageError(f"unknown kind {what!r}{did_you_mean(what, kinds)}")
+    styles = ("terminal", "github")
+    if style not in styles:
+        raise UsageError(f"unknown format {style!r}{did_you_mean(style, styles)}")
     registries = Registries(plugin_files)
     heads, rows = {"methods": _methods, "tasks": _tasks, "probes": _probes}[what](registries, task)
-    typer.echo(tabulate(rows, heads, tablefmt="simple") if rows else f"no {what}")
+    if not rows:
+        typer.echo(f"no {what} here")
+        return
+    if style == "github":
+        typer.echo(tabulate(rows, heads, tablefmt="github", disable_numparse=True))
+    else:
+        typer.echo(tabulate(rows, heads, tablefmt="simple", maxcolwidths=[None] * 2 + [WIDEST] * (len(heads) - 2)))
 
 
 def _methods(registries: Registries, task: str) -> tuple[list[str], list[list[str]]]:

@@ -34,6 +34,9 @@ def new_method(name: str, folder: Path | None) -> None:
         text = (files("harness") / "templates" / template).read_text(encoding="utf-8")
         for key, value in values.items():
             text = text.replace("{" + key + "}", value)
+        if checkout:  # found by name; the line and import are for a file that lies anywhere
+            text = "".join(line for line in text.splitlines(keepends=True) if "plugin_files" not in line)
+            text = text.replace("from pathlib import Path\n\n", "")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")

@@ -9,6 +9,7 @@ import csv
 import io
 import itertools
 import math
+import re
 import statistics
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
@@ -28,7 +29,6 @@ DEFAULT_METRICS = (
     "step_time",
     "epoch_time",
     "total_time",
-    "latency",
     "spikes",
     "synops",
     "parameters",
@@ -134,6 +134,8 @@ class Table:
             return _csv([["task", "track", "budget", "device", "precision", *heads], *([*self._where(), *line] for line in lines)])
         if style == "github":
             lines = [[cell.replace("|", r"\|") for cell in line] for line in lines]
+        if style == "terminal":  # narrow: the unit goes below the name
+            heads = [re.sub(r" (\[\S+\] )?([↑↓])$", lambda found: f"\n{found[1] or ''}{found[2]}", head) for head in heads]
         body = tabulate(lines, heads, tablefmt=FORMATS[style], disable_numparse=True, colalign=["left"] + ["right"] * (len(heads) - 1))
         if style == "latex":
             # ↑ and ↓ are not in the default fonts of LaTeX.

@@ -215,9 +215,10 @@ def test_nothing_is_run_when_everything_is_finished(command, tmp_path, make_reco
     registries = Registries()
     store = Store(tmp_path)
     store.prepare()
-    (planned,) = plans(specs(Selection(methods=["stbp"], tasks=["static/digits"]), registries), registries)
+    (planned,) = plans(specs(Selection(methods=["ottt"], tasks=["static/digits"]), registries), registries)
     store.write(make_record(key=planned.key))
-    outcome = command("run", "-t", "static/digits", "-m", "stbp,stbp", "--results", tmp_path)
+    same = f"ottt[update={registries.methods.load('ottt').Options().update}]"  # another label, the same run
+    outcome = command("run", "-t", "static/digits", "-m", f"ottt,{same}", "--results", tmp_path)
     assert outcome.status == 0
     assert "1 of 1 runs are finished already (--force runs them again)" in outcome.err
     assert "50.00" in outcome.out

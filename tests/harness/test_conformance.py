@@ -185,7 +185,7 @@ def test_a_good_method_passes(check, subject):
         ("no_gradient", conformance.gradients_are_finite, "no parameter has a gradient"),
         ("bad_gradient", conformance.gradients_are_finite, "a gradient is not a number"),
         ("never_applies", conformance.gradients_are_finite, "a step never applied an update"),
-        ("hoards", conformance.steps_leave_nothing_behind, "live tensors after each of six steps"),
+        ("hoards", conformance.steps_leave_nothing_behind, r"\d+ tensors were alive after three steps, \d+ after six"),
     ],
 )
 def test_a_faulty_method_is_found_out(name, check, message, subject):

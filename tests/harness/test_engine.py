@@ -16,9 +16,10 @@ import pytest
 import harness
 from harness.engines.local import LocalEngine
 from harness.failure import describe
-from harness.identity import plan
+from harness.identity import make, plan
 from harness.record import Record, read_record
 from harness.registry import Registries
+from harness.runner import execute
 from harness.spec import RunSpec
 from harness.store import Store
 
@@ -64,13 +65,11 @@ def wait_for(condition, what, seconds=90):
 
 
 @pytest.fixture(scope="module")
-def matrix(tmp_path_factory, request):
+def matrix(tmp_path_factory, tiny):
     """Every ending once, two at a time, in one call of the engine; return the records, the events and the store."""
-    from conftest import TINY
-
     folder = tmp_path_factory.mktemp("endings")
     path = folder / "mine.py"
-    path.write_text(plugin_text(TINY))
+    path.write_text(plugin_text(tiny))
     store = Store(folder / "results")
     store.prepare()
     registries = Registries([path])
@@ -321,6 +320,36 @@ def test_the_same_run_again_gives_the_same_accuracy_and_memory(matrix):
     assert one.accuracy == two.accuracy and one.activity == two.activity
     assert one.memory.saved_bytes == two.memory.saved_bytes and one.memory.parameter_count == two.memory.parameter_count
     assert [trace.loss for trace in one.trace] == [trace.loss for trace in two.trace]
+
+
+PROBES = """
+from harness.plugin import ProbeCard
+from harness.probe import Probe
+
+
+class Counts(Probe):
+    card = ProbeCard(name="counts", title="-", authors="-", venue="-", year=2026, family="testing", summary="-")
+
+    def measure(self, method, net):
+        return {"weights": float(sum(p.numel() for p in net.parameters()))}
+
+
+class Picky(Counts):
+    card = ProbeCard(name="picky", title="-", authors="-", venue="-", year=2026, family="testing", summary="-")
+
+    def supports(self, method):
+        return f"it does not look at {method.card.name}"
+"""
+
+
+def test_figures_of_probes_are_kept_and_a_probe_that_cannot_look_says_why(plugin_file, tiny):
+    registries = Registries([plugin_file(tiny), plugin_file(PROBES, "probes.py")])
+    spec = RunSpec(method="fine", task="tiny/digits", probes=("counts", "picky"))
+    events = []
+    parts = execute(make(spec, registries), spec, registries, time.time(), events.append)
+    weights = parts["memory"].parameter_count
+    assert parts["probes"] == {"counts": {"weights": weights}, "picky": {"cannot": "it does not look at fine"}}
+    assert {"event": "stage", "stage": "counts"} in events
 
 
 def test_a_failure_in_this_process_is_described_like_one_in_another(matrix):

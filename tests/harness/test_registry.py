@@ -7,7 +7,7 @@ import pytest
 
 from harness import registry
 from harness.plugin import UsageError
-from harness.registry import Registries, scan
+from harness.registry import Registries, module_of_file, scan
 
 METHOD = """
     from harness.plugin import Card
@@ -38,7 +38,7 @@ def test_a_file_that_fails_on_import_is_listed_and_refused_with_its_place_when_l
     with pytest.raises(UsageError, match=rf"method 'broken' \({path.parent.name}/mine.py:{line}\) cannot be imported: ") as error:
         registries.methods.load("broken")
     assert str(path.parent.parent) not in str(error.value)
-    assert not [name for name in sys.modules if name.startswith("spikebench_plugin_mine_")]
+    assert module_of_file(path) not in sys.modules
 
 
 def test_listing_imports_nothing(plugin_file, tmp_path):

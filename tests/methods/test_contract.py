@@ -1,0 +1,16 @@
+"""Every method of the project keeps the contract that ``spikebench check`` checks."""
+
+import pytest
+
+from harness.conformance import CHECKS, Subject
+from harness.registry import Registries
+
+
+@pytest.fixture(scope="module", params=[*Registries().methods.names(), "ottt[update=online]", "psn[variant=sliding,order=4]"])
+def subject(request):
+    return Subject(request.param)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_method_keeps_the_contract(check, subject):
+    check(subject)
