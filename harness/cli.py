@@ -77,6 +77,9 @@ def run(
     plugin: Plugins = None,
     results: Results = DEFAULT_RESULTS,
     force: Force = False,
+    keep_networks: Annotated[
+        bool, typer.Option("--keep-networks", help="Save each trained network in DIR/networks, for torch.load.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the matrix with an estimate, and run nothing.")] = False,
 ) -> None:
     """Run methods on tasks. What is finished is not run again; what failed is."""
@@ -102,7 +105,7 @@ def run(
     )
     if not (selection.tasks or selection.suites):
         raise UsageError("say what to run on: --task static/digits, or --suite static (`spikebench list tasks` shows all)")
-    work(selection, results, plugin or [], time_limit=time_limit, force=force, dry_run=dry_run)
+    work(selection, results, plugin or [], time_limit=time_limit, force=force, dry_run=dry_run, keep_networks=keep_networks)
 
 
 @app.command(

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -64,20 +65,23 @@ class Listener(TrainingMeter):
         self.emit({"event": "epoch", "epochs": epochs, **asdict(trace)})
 
 
-def execute(method: Method, spec: RunSpec, registries: Registries, started: float, emit: Emit) -> dict[str, Any]:
-    """Train, evaluate and measure; return the measured parts of the record."""
+def execute(method: Method, spec: RunSpec, registries: Registries, started: float, emit: Emit, keep: Path | None = None) -> dict[str, Any]:
+    """Train, evaluate and measure; return the measured parts of the record. ``keep`` is where to save the trained network."""
     task, device = method.task, method.task.device
     emit({"event": "stage", "stage": "loading data"})
     for split in ("train", "validation", "test"):
         task.split(split)
-    seed_everything(spec.seed)
+    torch.manual_seed(spec.seed)
     net = method.build().to(device)
     listener = Listener(net, device, emit)
     with HostPeak() as host:
         trained = train(method, net, spec.seed, spec.precision, listener)
+    if keep is not None:
+        keep.parent.mkdir(exist_ok=True)
+        torch.save(net, keep)
     emit({"event": "stage", "stage": "testing"})
     net.eval()
-    seed_everything(spec.seed)  # noise in an encoding must not depend on how much of it training used
+    torch.manual_seed(spec.seed)  # noise in an encoding must not depend on how much of it training used
     validation = evaluate(method, net, "validation")
     with SpikeMeter(net) as spike_meter:
         test = evaluate(method, net, "test")
@@ -126,11 +130,6 @@ def time_inference(method: Method, net: nn.Module) -> Inference:
     return Inference(latency_median=one.median, latency_samples=list(one.values), throughput=many.median, throughput_batch=len(inputs))
 
 
-def seed_everything(seed: int) -> None:
-    """Seed torch on all devices."""
-    torch.manual_seed(seed)
-
-
 def run_job(job: dict[str, Any], emit: Emit) -> Record:
     """Carry out a job and return its record, whatever happens short of the death of the process."""
     spec, settings = RunSpec.model_validate(job["spec"]), Settings.model_validate(job["settings"])
@@ -140,11 +139,12 @@ def run_job(job: dict[str, Any], emit: Emit) -> Record:
     parts: dict[str, Any] = {}
     status, failed = "ok", None
     try:
+        keep = Store(job["results"]).network_path(job["key"]) if job["keep_networks"] else None
         registries = Registries(job["plugin_files"])
         method = make(spec, registries)
         # Before training: the load average must not count this run.
         parts["environment"] = environment.describe(method.task.device, spec.threads)
-        parts |= execute(method, spec, registries, job["started"], emit)
+        parts |= execute(method, spec, registries, job["started"], emit, keep)
     except Exception as error:  # a record says what happened, and the matrix goes on
         status, failed = failure.describe(error)
         sys.stderr.write(failed.traceback)

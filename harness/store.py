@@ -1,7 +1,7 @@
 """Records on disk: one JSON file per run key, written atomically, read with DuckDB.
 
-A folder holds ``<key>.json`` and ``logs/<key>.log``. A file appears under its name only when it is complete, so a killed process leaves
-at most a temporary file, which the next writer removes.
+A folder holds ``<key>.json``, ``logs/<key>.log`` and, where asked for, ``networks/<key>.pt``. A record appears under its name only when
+it is complete, so a killed process leaves at most a temporary file, which a later writer removes.
 """
 
 from __future__ import annotations
@@ -53,6 +53,10 @@ class Store:
     def log_path(self, key: str) -> Path:
         """Return where the log of a key is."""
         return self.folder / "logs" / f"{key}.log"
+
+    def network_path(self, key: str) -> Path:
+        """Return where the trained network of a key is, if it was kept."""
+        return self.folder / "networks" / f"{key}.pt"
 
     def write(self, record: Record) -> Path:
         """Write a record so that it is there whole or not at all; replace an earlier one of the same key."""

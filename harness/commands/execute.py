@@ -77,7 +77,14 @@ def outcome(record: Record, number: str) -> Text:
 
 
 def execute(
-    plans: Sequence[Plan], folder: Path, plugin_files: Sequence[Path], jobs: int, time_limit: float | None, force: bool, resume: str
+    plans: Sequence[Plan],
+    folder: Path,
+    plugin_files: Sequence[Path],
+    jobs: int,
+    time_limit: float | None,
+    force: bool,
+    resume: str,
+    keep_networks: bool = False,
 ) -> list[Record]:
     """Run what is not finished; return the records that this call made. Exit 130 on Ctrl-C, saying how to continue."""
     console = Console(stderr=True)
@@ -88,7 +95,7 @@ def execute(
     finished = len(wanted) - len(todo)
     if finished:
         console.print(f"{finished} of {finished + len(todo)} runs are finished already (--force runs them again)", highlight=False)
-    engine = LocalEngine(store, plugin_files, jobs, time_limit)
+    engine = LocalEngine(store, plugin_files, jobs, time_limit, keep_networks)
     try:
         with Display(console, len(todo)) as display:
             return engine.run(list(todo.values()), display.listen)

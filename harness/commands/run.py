@@ -20,7 +20,16 @@ from harness.registry import Registries
 from harness.store import Store
 
 
-def run(selection: Selection, folder: Path, plugin_files: Sequence[Path], *, time_limit: float | None, force: bool, dry_run: bool) -> None:
+def run(
+    selection: Selection,
+    folder: Path,
+    plugin_files: Sequence[Path],
+    *,
+    time_limit: float | None,
+    force: bool,
+    dry_run: bool,
+    keep_networks: bool = False,
+) -> None:
     """Plan the matrix, run what is missing, print the tables. Exit 1 if a run failed."""
     registries = Registries(plugin_files)
     planned = plans(specs(selection, registries), registries)
@@ -31,7 +40,7 @@ def run(selection: Selection, folder: Path, plugin_files: Sequence[Path], *, tim
         first = planned[0] if planned else None
         raise UsageError(f"{first.spec.method} cannot run on {first.spec.task}: {first.skip}" if first else "nothing to run")
     resume = shlex.join(["spikebench", *sys.argv[1:]])
-    records = execute(planned, folder, plugin_files, selection.jobs, time_limit, force, resume)
+    records = execute(planned, folder, plugin_files, selection.jobs, time_limit, force, resume, keep_networks)
     wanted = {plan.key for plan in planned if plan.key}
     reasons = {(plan.spec.task, plan.spec.label): plan.skip for plan in planned if plan.skip}
     print_tables(Store(folder), keys=wanted, reasons=reasons)

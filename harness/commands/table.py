@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import typer
 
 from harness.plugin import UsageError, did_you_mean
 from harness.registry import Registries
-from harness.report.table import DEFAULT_METRICS, FORMATS, Table, build
+from harness.report.table import DEFAULT_METRICS, FORMATS, Table, build, render
 from harness.store import Store, describe_broken
 
 
@@ -23,11 +24,25 @@ def print_tables(
 ) -> list[Table]:
     """Print the tables of a store (of ``keys`` only, if given); ``reasons`` say why a method has no row on a task."""
     tables, broken = build(store, keys=keys, metrics=metrics, sort=sort, reasons=reasons or {})
-    typer.echo("\n\n".join(table.render(style) for table in tables))
+    typer.echo(render(tables, style))
     if broken:
         typer.echo(f"spikebench: {describe_broken(broken)}", err=True)
         raise typer.Exit(2)
     return tables
+
+
+def _reasons(table: Table, labels: set[str], registries: Registries) -> dict[str, str]:
+    """Return why methods that other tables show cannot do this one's task; those that were just not run are left out."""
+    name = table.about["task"]
+    if name not in registries.tasks.names():
+        return {}
+    task = registries.tasks.load(name)
+    found = {}
+    for label in sorted(labels - {row.label for row in table.rows}):
+        method = re.split(r"[\[@]", label)[0]
+        if method in registries.methods.names() and (reason := registries.methods.load(method).supports(task)):
+            found[label] = reason
+    return found
 
 
 def table(
@@ -56,7 +71,9 @@ def table(
     tables, broken = build(store, tasks=tasks, methods=methods, suites=suites, metrics=chosen, sort=sort)
     if not tables and not broken:
         raise UsageError(f"no record in {folder} fits")
-    typer.echo("\n\n".join(found.render(style) for found in tables))
+    for found in tables:
+        found.reasons |= _reasons(found, {row.label for each in tables for row in each.rows}, registries)
+    typer.echo(render(tables, style))
     if broken:
         typer.echo(f"spikebench: {describe_broken(broken)}", err=True)
         raise typer.Exit(2)

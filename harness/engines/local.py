@@ -35,9 +35,17 @@ Listen = Callable[[Plan, dict[str, Any]], None]
 class LocalEngine:
     """Executes plans in processes on this machine, ``jobs`` at a time."""
 
-    def __init__(self, store: Store, plugin_files: Sequence[Path] = (), jobs: int = 1, time_limit: float | None = None) -> None:
-        """Prepare; ``time_limit`` in seconds replaces that of the budgets."""
+    def __init__(
+        self,
+        store: Store,
+        plugin_files: Sequence[Path] = (),
+        jobs: int = 1,
+        time_limit: float | None = None,
+        keep_networks: bool = False,
+    ) -> None:
+        """Prepare; ``time_limit`` in seconds replaces that of the budgets, ``keep_networks`` saves what was trained."""
         self.store, self.plugin_files, self.jobs, self.time_limit = store, list(plugin_files), jobs, time_limit
+        self.keep_networks = keep_networks
         self._running: set[subprocess.Popen[str]] = set()
         self._lock = threading.Lock()
         self._stopping = False
@@ -78,6 +86,7 @@ class LocalEngine:
             "started": started.timestamp(),
             "plugin_files": [str(path.resolve()) for path in self.plugin_files],
             "results": str(self.store.folder.resolve()),
+            "keep_networks": self.keep_networks,
         }
         process = self._spawn(plan.spec.threads)
         expired = threading.Event()

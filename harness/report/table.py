@@ -127,11 +127,9 @@ class Table:
         return failed + [f"{label}: cannot run here: {' '.join(reason.split())}" for label, reason in self.reasons.items()]
 
     def render(self, style: str = "terminal") -> str:
-        """Return the table as text in one of ``FORMATS``."""
+        """Return the table as text in one of ``FORMATS`` (but csv, for which see ``render``)."""
         heads, lines = self.cells()
         notes = self.notes()
-        if style == "csv":
-            return _csv([["task", "track", "budget", "device", "precision", *heads], *([*self._where(), *line] for line in lines)])
         if style == "github":
             lines = [[cell.replace("|", r"\|") for cell in line] for line in lines]
         if style == "terminal":  # narrow: the unit goes below the name
@@ -148,8 +146,20 @@ class Table:
         mark = "- " if style == "github" else "  "
         return "\n".join([title, body, *([""] if notes and style == "github" else []), *(f"{mark}{note}" for note in notes)])
 
-    def _where(self) -> list[str]:
-        return [str(self.about[name]) for name in ("task", "track", "budget", "device", "precision")]
+
+def render(tables: Sequence[Table], style: str) -> str:
+    """Return all tables as text. In csv they are one: a line per row, means and standard deviations in the metrics' own units."""
+    if style != "csv":
+        return "\n\n".join(table.render(style) for table in tables)
+    columns = list(dict.fromkeys(m.name for table in tables for m in table.metrics))
+    lines: list[list[Any]] = [[*GROUP, "method", "n", "failed", *(name for c in columns for name in (c, f"{c}_std"))]]
+    for table in tables:
+        for row in table.rows:
+            figures = [value for c in columns for value in (row.mean(c), row.deviation(c))]
+            lines.append([*table.about.values(), row.label, len(row.runs), sum(row.failures.values()), *figures])
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(lines)  # None is an empty cell
+    return text.getvalue().rstrip("\n")
 
 
 def build(
@@ -234,9 +244,3 @@ def _rows(members: Sequence[dict[str, Any]], sort: str) -> list[Row]:
         return (math.inf if value is None or not math.isfinite(value) else sign * value, row.label)
 
     return sorted(rows, key=rank)
-
-
-def _csv(lines: Sequence[Sequence[str]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(lines)
-    return text.getvalue().rstrip("\n")

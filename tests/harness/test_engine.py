@@ -12,9 +12,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 import harness
 from harness.engines.local import LocalEngine
+from harness.evaluate import evaluate
 from harness.failure import describe
 from harness.identity import make, plan
 from harness.record import Record, read_record
@@ -246,7 +248,8 @@ def smoke(tmp_path_factory):
     """The record of ``spikebench run -t static/digits -m stbp --set epochs=1``, as it lies on disk."""
     folder = tmp_path_factory.mktemp("smoke")
     done = subprocess.run(
-        [sys.executable, "-m", "harness.cli", "run", "-t", "static/digits", "-m", "stbp", "--set", "epochs=1", "--results", "here"],
+        [sys.executable, "-m", "harness.cli", "run", "-t", "static/digits", "-m", "stbp", "--set", "epochs=1", "--results", "here"]
+        + ["--keep-networks"],
         env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "250"},
         cwd=folder,
         capture_output=True,
@@ -262,6 +265,14 @@ def smoke(tmp_path_factory):
 def test_a_run_prints_its_table(smoke):
     assert re.search(r"^stbp\[epochs=1\] +1 ", smoke[0], re.MULTILINE)
     assert "Records: here" in smoke[0]
+
+
+def test_a_network_that_is_kept_answers_as_the_record_says(smoke):
+    record = Record.model_validate_json(smoke[1])
+    net = torch.load(smoke[2] / "here" / "networks" / f"{record.key}.pt", weights_only=False)
+    registries = Registries()
+    method = registries.methods.load("stbp")(registries.tasks.load("static/digits")())
+    assert evaluate(method, net, "test").metrics["accuracy"] == record.accuracy.test
 
 
 def test_every_part_of_a_record_is_filled(smoke):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.plugin import UsageError
-from harness.report.table import FORMATS, Row, build
+from harness.report.table import FORMATS, Row, build, render
 from harness.store import Store
 
 METRICS = ("test_accuracy", "saved_bytes", "step_time")
@@ -244,15 +244,19 @@ def table(store, add):
 
 def test_every_format_shows_every_method(table):
     for style in FORMATS:
-        assert "dead" in table.render(style) and "85.00" in table.render(style)
+        text = render([table], style)
+        assert "dead" in text and ("0.85" if style == "csv" else "85.00") in text
 
 
-def test_csv_is_read_back_by_a_csv_reader(table):
-    head, *lines = list(csv.reader(table.render("csv").splitlines()))
-    assert head == ["task", "track", "budget", "device", "precision", "method", "n", "accuracy [%] ↑", "spikes [M] ↓"]
-    assert [line[5] for line in lines] == [HOSTILE, "ottt[update=online]", "dead_one"]
-    assert all(len(line) == len(head) for line in lines)
-    assert lines[0][:5] == ["static/digits", "matched", "smoke", "Some CPU", "fp32"]
+def test_csv_is_one_table_in_the_units_of_the_metrics(table):
+    lines = list(csv.DictReader(render([table, table], "csv").splitlines()))
+    assert [line["method"] for line in lines] == [HOSTILE, "ottt[update=online]", "dead_one"] * 2
+    first = lines[0]
+    assert (first["task"], first["device"], first["kind"], first["n"], first["failed"]) == ("static/digits", "Some CPU", "cpu", "2", "0")
+    assert float(first["test_accuracy"]) == pytest.approx(0.85)
+    assert float(first["test_accuracy_std"]) == pytest.approx(0.1 / 2**0.5)
+    assert lines[1]["test_accuracy_std"] == "" and float(lines[1]["spikes"]) == 1e6
+    assert (lines[2]["n"], lines[2]["failed"], lines[2]["test_accuracy"]) == ("0", "1", "")
 
 
 def test_html_escapes_everything(table):
