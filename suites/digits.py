@@ -1,8 +1,8 @@
 """scikit-learn's 1,797 handwritten digits: real data inside the wheel, the embedded default of every suite.
 
 The split rule, the same for all tasks made of them, follows the file's order, in which writers come one after the other: the first
-1,257 images are for training, the next 180 for validation, the last 360 for testing (as in most published uses). So both held-out
-parts have writers that training did not see, as a user of the trained network would.
+1,257 images are for training, the next 180 for validation, the last 360 for testing (as in most published uses). So the held-out
+parts have writers that training did not see (but for those at the borders), as a user of the trained network would.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from harness.conformance import CHECKS, Subject
+from harness.checks import CHECKS, Subject
 from harness.plugin import UsageError
 from harness.registry import Registries
 

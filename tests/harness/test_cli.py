@@ -249,12 +249,12 @@ def test_a_new_method_is_a_working_plugin_with_a_test(command, tmp_path, monkeyp
 @pytest.mark.parametrize("name", ["learned_threshold", "my_neuron", "lif"])
 def test_a_new_method_keeps_the_contract_as_it_is(command, tmp_path, name):
     assert command("new-method", name, "--folder", tmp_path).status == 0
-    from harness import conformance
+    from harness import checks
 
-    subject = conformance.Subject(name, [tmp_path / f"{name}.py"])
+    subject = checks.Subject(name, [tmp_path / f"{name}.py"])
     subject.__dict__["tasks"] = ["static/digits"]
-    conformance.builds_and_answers_on_every_task(subject)
-    conformance.gradients_are_finite(subject)
+    checks.builds_and_answers_on_every_task(subject)
+    checks.gradients_are_finite(subject)
 
 
 def test_in_a_checkout_a_new_method_goes_where_methods_are(command, tmp_path, monkeypatch):
@@ -282,10 +282,10 @@ def test_a_new_method_overwrites_nothing(command, tmp_path):
 
 
 def test_check_says_what_holds_and_what_fails(command, plugin_file, tiny, monkeypatch):
-    from harness import conformance
+    from harness import checks
     from harness.commands import check
 
-    monkeypatch.setattr(check, "CHECKS", (conformance.claims_can_be_measured, conformance.gradients_are_finite))
+    monkeypatch.setattr(check, "CHECKS", (checks.claims_can_be_measured, checks.gradients_are_finite))
     bad = tiny.replace('card = Card(name="fine",', 'card = Card(name="stuck",').replace("changed = self.act(net)", "1 / 0")
     outcome = command("check", "stbp")
     assert outcome.status == 0 and outcome.out.count("holds") == 2

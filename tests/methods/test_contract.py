@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.conformance import CHECKS, Subject
+from harness.checks import CHECKS, Subject
 from harness.registry import Registries
 
 
