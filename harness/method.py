@@ -113,6 +113,8 @@ class Method(Plugin, ABC):
     ) -> None:
         """Bind the method to a task; ``options``, ``steps`` and ``training`` override the defaults of the track."""
         recipe = self.recipe(task) if track == "recipe" else {}
+        if task.budget_name != "paper":  # what a run may spend is the budget's to say
+            recipe = {key: value for key, value in recipe.items() if key not in ("epochs", "batch_size")}
         known = set(type(self).Options.model_fields)
         super().__init__({**{k: v for k, v in recipe.items() if k in known}, **(options or {})})
         self.task = task
@@ -139,7 +141,10 @@ class Method(Plugin, ABC):
         return task.steps if task.temporal else (asked or task.steps)
 
     def recipe(self, task: Task) -> dict[str, Any]:
-        """Return the published settings for the ``recipe`` track: fields of ``Training``, options, and ``steps``."""
+        """Return the published settings for the ``recipe`` track: fields of ``Training``, options, and ``steps``.
+
+        Epochs and batch size count in the ``paper`` budget only; the others set their own.
+        """
         return {}
 
     # The four places ------------------------------------------------------------------------------------------------

@@ -58,3 +58,17 @@ def test_a_name_far_from_all_lists_what_is_allowed():
 def test_a_claim_that_contradicts_itself_is_refused(kind, value, against, message):
     with pytest.raises(ValueError, match=message):
         Claim("test_accuracy", kind, value, "static/cifar10", "T=4", "Table 1", against=against)
+
+
+def test_a_recipe_leaves_epochs_and_batch_size_to_every_budget_but_paper(toy_task, toy_method):
+    class Published(toy_method):
+        def recipe(self, task):
+            return {"epochs": 300, "batch_size": 256, "lr": 0.5, "steps": 7}
+
+    task = toy_task()
+    small = Published(task, track="recipe")
+    assert (small.training.epochs, small.training.batch_size, small.training.lr, small.steps) == (2, 5, 0.5, 7)
+    task.budget_name = "paper"
+    whole = Published(task, track="recipe")
+    assert (whole.training.epochs, whole.training.batch_size) == (300, 256)
+    assert Published(task).training == task.budget.training

@@ -345,7 +345,9 @@ def test_recipe_divides_the_learning_rate_by_ten_after_half_seven_tenths_and_nin
 
 
 def test_recipe_is_the_published_one():
-    bound = Bntt(Bars(), track="recipe")
+    task = Bars()
+    task.budget_name = "paper"
+    bound = Bntt(task, track="recipe")
     assert (bound.steps, bound.options.encoder, bound.options.leak) == (25, "signed_poisson", 0.95)
     assert (bound.training.lr, bound.training.weight_decay, bound.training.batch_size) == (0.3, 1e-4, 256)
     assert bound.parameter_groups(nn.Sequential(bound.norm(2)))[1]["weight_decay"] == 1e-4

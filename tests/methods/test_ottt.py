@@ -469,7 +469,9 @@ def test_what_cannot_be_traced_is_refused():
 
 
 def test_recipe_is_the_published_one():
-    bound = Ottt(Clips(10), track="recipe")
+    task = Clips(10)
+    task.budget_name = "paper"
+    bound = Ottt(task, track="recipe")
     assert (bound.training.optimizer, bound.training.lr, bound.training.epochs, bound.training.batch_size) == ("sgd", 0.1, 300, 128)
     assert (bound.options.network, bound.options.loss_alpha) == ("vgg", 0.05)
     assert Ottt(Clips(10, (3,), (8, 8)), track="recipe").options.network == "task"

@@ -296,7 +296,8 @@ def test_bounds_per_channel_convert_exactly(digits):
     assert errors[0] > 8 * errors[1]  # 16 in the limit
 
 
-def test_the_recipe_track_follows_the_qcfs_repository(digits):
+def test_the_recipe_track_follows_the_qcfs_repository(digits, monkeypatch):
+    monkeypatch.setattr(digits, "budget_name", "paper")
     method = Tcl(digits, track="recipe")
     t = method.training
     assert (t.optimizer, t.lr, t.momentum, t.weight_decay, t.epochs, t.batch_size) == ("sgd", 0.1, 0.9, 5e-4, 120, 128)
