@@ -12,12 +12,15 @@ For input current ``I[t]`` of shape ``[T, B, ...]`` (``v`` starts at ``v_init``)
 
 Backends: "reference" is the loop below, PyTorch's operations and autograd, the definition; "native" computes the same in one pass over time
 each way (``methods.nn.lif_native``), on the CPU in single and double precision, for the surrogates of ``methods.nn.surrogate``. "auto" is
-native wherever it can be. CROSSOVER
+native wherever it can be: there is no size below which the reference is faster. One thread of a Zen 4, forward + backward in us, reference
+and native, minima of interleaved runs: T = 1, 1 neuron 159, 79; T = 4, 64 neurons 355, 81; T = 16, 8192 neurons 1680, 170; T = 4, 65536
+neurons 1550, 250. Of a whole training step (stbp on static/digits and events/digits-saccade) the reference takes 1.2 to 1.4 times the time.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import Literal, get_args
 
 import torch
@@ -36,9 +39,10 @@ class LIF(Stateful):
     """Leaky integrate-and-fire neuron; see the module's docstring for the symbols.
 
     ``detach_reset`` keeps gradients out of the reset. ``learnable_leak`` makes the leak one parameter per layer,
-    ``leak = 1 - sigmoid(w)`` (PLIF). ``save`` is what the native backend keeps for the backward pass, as much in either case: the
-    potentials, or the currents, from which it computes them again (worth it where others keep the currents too, or where they are the same
-    at every step). Raises ValueError for an unknown reset, backend or save, and RuntimeError when "native" cannot do what is asked.
+    ``leak = 1 - sigmoid(w)`` (PLIF). ``save`` is what the native backend keeps for the backward pass, as much in either case: "potential",
+    or "recompute", the currents, from which it computes the potentials again; that saves writing them, and memory where others keep the
+    currents too or where they are the same at every step. ``used`` is the backend of the last call. Raises ValueError for an unknown
+    reset, backend or save, and RuntimeError when "native" cannot do what is asked.
     """
 
     spike_kind = "binary"
@@ -63,6 +67,9 @@ class LIF(Stateful):
             if value not in get_args(allowed):
                 raise ValueError(f"{what} {value!r} is unknown; allowed: {', '.join(get_args(allowed))}")
         self.backend, self.save = backend, save
+        self.used: str | None = None
+        if backend != "reference":
+            native.available(torch.float32)  # may compile: better here than on the clock of a training step
         self.threshold, self.reset, self.detach_reset, self.v_init = threshold, reset, detach_reset, v_init
         self.surrogate, self.strict, self.scale_input = surrogate, strict, scale_input
         self._leak = leak
@@ -81,9 +88,11 @@ class LIF(Stateful):
         if self.backend != "reference":
             reason = self.why_not_native(current, v)
             if reason is None:
+                self.used = "native"
                 return self._native(current, v)
             if self.backend == "native":
                 raise RuntimeError(f"the native backend cannot be used: {reason}")
+        self.used = "reference"
         return self._reference(current, v)
 
     def why_not_native(self, current: Tensor, v: Tensor | None = None) -> str | None:
@@ -110,9 +119,7 @@ class LIF(Stateful):
         learnt = leak if isinstance(leak, Tensor) else None
         numbers = Numbers(0.0 if learnt is not None else float(leak), float(self.threshold), float(self.v_init), *shape)
         reset = lif_native.RESETS.index(self.reset)
-        flags = Flags(
-            reset, not self.detach_reset, self.strict, kind, self.scale_input, False, self.save == "recompute", self._stepping
-        )
+        flags = Flags(reset, not self.detach_reset, self.strict, kind, self.scale_input, False, self.save == "recompute", self._stepping)
         spikes, after = lif_native.lif(current, v, learnt, numbers, Flags(*map(int, flags)))
         if after is not None:
             self.carry(after)
@@ -142,6 +149,11 @@ class LIF(Stateful):
         """Return the settings for printing."""
         leak = self.leak.item() if isinstance(self.leak, Tensor) else self.leak
         return f"leak={leak:g}, threshold={self.threshold:g}, reset={self.reset}"
+
+
+def backends(net: nn.Module) -> dict[str, int]:
+    """Return how many layers of ``net`` used which backend in their last call; empty without LIF neurons or before any call."""
+    return dict(Counter(module.used for module in net.modules() if isinstance(module, LIF) and module.used))
 
 
 class ReLU(nn.ReLU):

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from harness.meters.memory import SavedTensors
 from methods.nn import lif_native, native
-from methods.nn.neuron import LIF
+from methods.nn.neuron import LIF, backends
 from methods.nn.stepping import stepping
 from methods.nn.surrogate import Arctan, Gauss, Polynomial, Rectangle, Sigmoid, Triangle
 
@@ -404,6 +404,13 @@ def test_what_the_native_backend_cannot_do_goes_to_the_reference_or_raises_if_it
     assert auto(current).shape == current.shape
     with pytest.raises(RuntimeError, match=reason):
         LIF(backend="native", **options)(current)
+
+
+def test_the_backend_that_was_used_is_told():
+    net = torch.nn.Sequential(LIF(), LIF(backend="reference"), LIF())
+    assert backends(net) == {}
+    net(torch.randn(2, 3))
+    assert backends(net) == {"native": 2, "reference": 1}
 
 
 def test_auto_is_native_on_the_cpu():
