@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from harness import environment, failure
+from harness.allocator import use_huge_pages
 from harness.evaluate import evaluate
 from harness.identity import make
 from harness.loop import EpochTrace, train
@@ -133,6 +134,7 @@ def time_inference(method: Method, net: nn.Module) -> Inference:
 def run_job(job: dict[str, Any], emit: Emit) -> Record:
     """Carry out a job and return its record, whatever happens short of the death of the process."""
     spec, settings = RunSpec.model_validate(job["spec"]), Settings.model_validate(job["settings"])
+    use_huge_pages()
     torch.set_num_threads(spec.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs a pass over every new tensor

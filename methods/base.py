@@ -18,12 +18,14 @@ the task's reference backbone; the mean over time of linear read-outs; back-prop
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from harness.method import Method, Prediction, Update
 from harness.task import Batch
 from methods.nn import backbones, heads
-from methods.nn.neuron import LIF
+from methods.nn.neuron import LIF, backends
 from methods.nn.norm import BatchNorm
 from methods.nn.synapse import AvgPool2d, Conv2d, DelayLine, Linear
 
@@ -75,6 +77,11 @@ class SpikingMethod(Method):
         loss = self.loss(self.task.final(net(self.encode(batch.inputs))), batch.targets)
         update.minimise(loss)
         return loss
+
+    def report(self, net: nn.Module) -> dict[str, Any]:
+        """Return how many layers of neurons used which backend, as times depend on it."""
+        used = backends(net)
+        return {"neuron_backends": used} if used else {}
 
     def predict(self, net: nn.Module, inputs: Tensor) -> Prediction:
         """Run all time steps and read the answer out at each."""

@@ -137,7 +137,7 @@ class ConversionMethod(SpikingMethod):
         ``rate_error`` is the mean of ``|rate - activation / factor|`` on 64 training images. ``steps_to_ann`` is None when T steps
         do not get there. Validation figures are left out for detection, where scoring every step is dear.
         """
-        figures = {**self.figures, "v_init": self.v_init, "reset": self.reset}
+        figures = {**super().report(net), **self.figures, "v_init": self.v_init, "reset": self.reset}
         if "ann_validation" in figures:
             curve = self._validation(net, self.predict)
             near = [t for t, found in enumerate(curve, 1) if found >= figures["ann_validation"] - 0.01]

@@ -220,6 +220,7 @@ class BlocTrain(SpikingMethod):
         copies = 2 if training.optimizer != "sgd" else int(training.momentum > 0)
         blocks, total = block_costs.measure(net.blocks, net.classifiers, net.detectors, self.task.input_shape, self.steps, net.labels)
         return {
+            **super().report(net),
             "classes": [list(classes) for classes in net.classes],
             "accuracy_exit": right[True] / len(exits),
             "accuracy_no_exit": right[False] / len(exits),

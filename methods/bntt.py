@@ -167,6 +167,7 @@ class Bntt(SpikingMethod):
         table = gamma_table(net)
         draws = [self._score(net, self.exit_step(net)) for _ in range(3)] if self.options.encoder == "signed_poisson" else []
         return {
+            **super().report(net),
             "metric_all_steps": self._score(net, self.steps),
             "metric_draws": draws,
             "exit_step": exit_step(table, self.options.exit_threshold),

@@ -148,6 +148,7 @@ class SewResnet(SpikingMethod):
         grads = [torch.autograd.grad(loss, list(block.branch.parameters()), retain_graph=True) for block in blocks]
         found = [out.detach() for out in outputs]
         return {
+            **super().report(net),
             "block_max": [out.max().item() for out in found],
             "block_histogram": [torch.bincount(out.flatten().round().long().clamp_min(0)).tolist() for out in found],
             "block_rate": [out.mean().item() for out in found],

@@ -9,27 +9,40 @@ For input current ``I[t]`` of shape ``[T, B, ...]`` (``v`` starts at ``v_init``)
          = u[t]                               reset "none"
 
 ``leak = 1`` is the integrate-and-fire neuron. Source: STBP (Wu et al. 2018), in the three-stage form.
+
+Backends: "reference" is the loop below, PyTorch's operations and autograd, the definition; "native" computes the same in one pass over time
+each way (``methods.nn.lif_native``), on the CPU in single and double precision, for the surrogates of ``methods.nn.surrogate``. "auto" is
+native wherever it can be: there is no size below which the reference is faster. One thread of a Zen 4, forward + backward in us, reference
+and native, minima of interleaved runs: T = 1, 1 neuron 159, 79; T = 4, 64 neurons 355, 81; T = 16, 8192 neurons 1680, 170; T = 4, 65536
+neurons 1550, 250. Of a whole training step (stbp on static/digits and events/digits-saccade) the reference takes 1.2 to 1.4 times the time.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections import Counter
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from methods.nn import lif_native, native
+from methods.nn.lif_native import Flags, Numbers, Save
 from methods.nn.stepping import Stateful
 from methods.nn.surrogate import Surrogate, Triangle, spike
 
 Reset = Literal["hard", "soft", "none"]
+Backend = Literal["auto", "reference", "native"]
 
 
 class LIF(Stateful):
     """Leaky integrate-and-fire neuron; see the module's docstring for the symbols.
 
     ``detach_reset`` keeps gradients out of the reset. ``learnable_leak`` makes the leak one parameter per layer,
-    ``leak = 1 - sigmoid(w)`` (PLIF). Raises ValueError for an unknown reset.
+    ``leak = 1 - sigmoid(w)`` (PLIF). ``save`` is what the native backend keeps for the backward pass, as much in either case: "potential",
+    or "recompute", the currents, from which it computes the potentials again; that saves writing them, and memory where others keep the
+    currents too or where they are the same at every step. ``used`` is the backend of the last call. Raises ValueError for an unknown
+    reset, backend or save, and RuntimeError when "native" cannot do what is asked.
     """
 
     spike_kind = "binary"
@@ -45,11 +58,18 @@ class LIF(Stateful):
         scale_input: bool = False,
         learnable_leak: bool = False,
         v_init: float = 0.0,
+        backend: Backend = "auto",
+        save: Save = "recompute",
     ) -> None:
         """Make a layer of neurons of any shape."""
         super().__init__()
-        if reset not in ("hard", "soft", "none"):
-            raise ValueError(f"reset {reset!r} is unknown; allowed: hard, soft, none")
+        for what, value, allowed in (("reset", reset, Reset), ("backend", backend, Backend), ("save", save, Save)):
+            if value not in get_args(allowed):
+                raise ValueError(f"{what} {value!r} is unknown; allowed: {', '.join(get_args(allowed))}")
+        self.backend, self.save = backend, save
+        self.used: str | None = None
+        if backend != "reference":
+            native.available(torch.float32)  # may compile: better here than on the clock of a training step
         self.threshold, self.reset, self.detach_reset, self.v_init = threshold, reset, detach_reset, v_init
         self.surrogate, self.strict, self.scale_input = surrogate, strict, scale_input
         self._leak = leak
@@ -63,11 +83,54 @@ class LIF(Stateful):
 
     def forward(self, current: Tensor) -> Tensor:
         """Return the spikes ``[T, B, ...]`` of a current of the same shape."""
+        state = self.carried()
+        v = state[0] if state else None
+        if self.backend != "reference":
+            reason = self.why_not_native(current, v)
+            if reason is None:
+                self.used = "native"
+                return self._native(current, v)
+            if self.backend == "native":
+                raise RuntimeError(f"the native backend cannot be used: {reason}")
+        self.used = "reference"
+        return self._reference(current, v)
+
+    def why_not_native(self, current: Tensor, v: Tensor | None = None) -> str | None:
+        """Return why the native backend cannot take ``current`` (and the state ``v``), or None if it can."""
+        if current.device.type != "cpu":
+            return f"it runs on the CPU, the current is on {current.device}"
+        if current.dtype not in native.REALS:
+            return f"it knows float32 and float64, the current is {current.dtype}"
+        if type(current) is not Tensor and type(current) is not nn.Parameter:
+            return f"the current is a {type(current).__name__}, which kernels cannot look into"
+        if current.dim() < 1 or len(current) == 0:
+            return "there is no time step"
+        if v is not None and (v.dtype != current.dtype or v.shape != current.shape[1:]):
+            return f"the state is {v.dtype} {list(v.shape)}, the current {current.dtype} {list(current.shape)}"
+        if lif_native.coefficients(self.surrogate) is None:
+            return f"it does not know the surrogate {type(self.surrogate).__name__}"
+        if isinstance(self.threshold, Tensor) or isinstance(self.v_init, Tensor) or isinstance(self._leak, Tensor):
+            return "threshold, leak and initial potential must be numbers"
+        return None if native.available(current.dtype) else native.describe()
+
+    def _native(self, current: Tensor, v: Tensor | None) -> Tensor:
+        kind, *shape = lif_native.coefficients(self.surrogate)
+        leak = self.leak
+        learnt = leak if isinstance(leak, Tensor) else None
+        numbers = Numbers(0.0 if learnt is not None else float(leak), float(self.threshold), float(self.v_init), *shape)
+        reset = lif_native.RESETS.index(self.reset)
+        flags = Flags(reset, not self.detach_reset, self.strict, kind, self.scale_input, False, self.save == "recompute", self._stepping)
+        spikes, after = lif_native.lif(current, v, learnt, numbers, Flags(*map(int, flags)))
+        if after is not None:
+            self.carry(after)
+        return spikes
+
+    def _reference(self, current: Tensor, v: Tensor | None) -> Tensor:
         leak = self.leak
         if self.scale_input:
             current = (1 - leak) * current
-        state = self.carried()
-        v = state[0] if state else torch.full_like(current[0], self.v_init)
+        if v is None:
+            v = torch.full_like(current[0], self.v_init)
         spikes = []
         for now in current.unbind(0):  # indexing by t would make the backward pass quadratic in T
             u = leak * v + now
@@ -86,6 +149,11 @@ class LIF(Stateful):
         """Return the settings for printing."""
         leak = self.leak.item() if isinstance(self.leak, Tensor) else self.leak
         return f"leak={leak:g}, threshold={self.threshold:g}, reset={self.reset}"
+
+
+def backends(net: nn.Module) -> dict[str, int]:
+    """Return how many layers of ``net`` used which backend in their last call; empty without LIF neurons or before any call."""
+    return dict(Counter(module.used for module in net.modules() if isinstance(module, LIF) and module.used))
 
 
 class ReLU(nn.ReLU):
