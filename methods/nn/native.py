@@ -31,6 +31,7 @@ import torch
 
 SOURCE = Path(__file__).with_name("kernels.c")
 REALS = {torch.float32: "float", torch.float64: "double"}
+BITS = {"float": "uint32_t", "double": "uint64_t"}
 # Sums and products stay separate, so that results are those of PyTorch; the other two only say that nobody looks at errno or traps.
 FLAGS = ("-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
 MAX_BLOCK = 4096  # as in kernels.c
@@ -138,7 +139,7 @@ def _cpu() -> str:
 def _compiled(compiler: str, real: str) -> Path:
     """Return the path of the shared object for ``real``, made if it is not there yet."""
     *native, version = _target(compiler)
-    flags = [*FLAGS, *native, f"-DREAL={real}"]
+    flags = [*FLAGS, *native, f"-DREAL={real}", f"-DBITS={BITS[real]}"]
     mark = hashlib.sha256("\0".join([SOURCE.read_text(encoding="utf-8"), version, *flags, _cpu()]).encode()).hexdigest()[:20]
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spikebench"
     target = folder / f"kernels-{real}-{mark}.so"
