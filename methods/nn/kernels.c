@@ -5,7 +5,8 @@
  * one over time, with the state of a block in the first-level cache, so that every number passes through memory once each way.
  *
  * Compiled by methods/nn/native.py without contraction of products and sums: results must be those of PyTorch's separate operations,
- * bit for bit in the forward pass. REAL is float or double. Nothing here allocates, except the backward passes that recompute. */
+ * bit for bit in the forward pass. REAL is float or double, BITS an unsigned integer as wide. Nothing here allocates, except a backward
+ * pass that recomputes. */
 
 #include <math.h>
 #include <stddef.h>
@@ -15,6 +16,7 @@
 
 #ifndef REAL
 #define REAL float
+#define BITS uint32_t
 #endif
 #define MAX_BLOCK 4096
 #define INLINE static inline __attribute__((always_inline))
@@ -35,32 +37,33 @@ typedef struct {
     int32_t threads;
 } Grid;
 
+/* Written out so that it is vectorised: range reduction by ln 2 in two parts, and the Taylor polynomial on |r| <= ln(2)/2, whose remainder
+ * is below a rounding error. Below the smallest normal number it is 0, above the largest infinite. */
 INLINE REAL exponential(REAL x) {
-    if (sizeof(REAL) == 8) return (REAL)exp((double)x);
-    /* Single precision, written out so that it is vectorised: range reduction by ln 2 in two parts, and the Taylor polynomial of degree 7
-     * on |r| <= ln(2)/2, whose remainder is below a rounding error. Below e^-87 it is 0, above e^88 infinite. NaN passes. */
-    float y = (float)x;
-    y = y < -87.0f ? -87.0f : y;
-    y = y > 88.0f ? 88.0f : y;
-    float n = (y * 1.44269504f + 12582912.0f) - 12582912.0f;
-    float r = y - n * 0.693145752f;
-    r = r - n * 1.42860677e-6f;
-    float p = 1.0f / 5040;
-    p = p * r + 1.0f / 720;
-    p = p * r + 1.0f / 120;
-    p = p * r + 1.0f / 24;
-    p = p * r + 1.0f / 6;
-    p = p * r + 0.5f;
-    p = p * r + 1.0f;
-    p = p * r + 1.0f;
+    const int wide = sizeof(REAL) == 8;
+    const REAL low = wide ? -708 : -87, high = wide ? 709 : 88;
+    const REAL magic = wide ? (REAL)6755399441055744.0 : (REAL)12582912.0; /* adding and subtracting it rounds to an integer */
+    REAL y = x > low ? x : low;
+    y = y < high ? y : high;
+    const REAL n = (y * (REAL)1.4426950408889634 + magic) - magic;
+    REAL r = y - n * (wide ? (REAL)6.93147180369123816490e-01 : (REAL)0.693145752);
+    r = r - n * (wide ? (REAL)1.90821492927058770002e-10 : (REAL)1.42860677e-6);
+    REAL p = 1;
+#define TERM(k) p = p * (r * ((REAL)1 / k)) + 1;
+    if (wide) {
+        TERM(13) TERM(12) TERM(11) TERM(10) TERM(9) TERM(8)
+    }
+    TERM(7) TERM(6) TERM(5) TERM(4) TERM(3) TERM(2) TERM(1)
+#undef TERM
     union {
-        int32_t i;
-        float f;
+        BITS i;
+        REAL f;
     } power;
-    power.i = ((int32_t)(n != n ? 0.0f : n) + 127) << 23;
-    float e = p * power.f;
-    e = x < -87.0f ? 0.0f : e;
-    return (REAL)(x > 88.0f ? INFINITY : e);
+    power.i = (BITS)((int32_t)n + (wide ? 1023 : 127)) << (wide ? 52 : 23);
+    REAL e = p * power.f;
+    e = x < low ? 0 : e;
+    e = x > high ? (REAL)INFINITY : e;
+    return x != x ? x : e;
 }
 
 INLINE REAL magnitude(REAL x) { return x < 0 ? -x : x; }
@@ -150,6 +153,7 @@ INLINE void lif_block_backward(const Neuron *neuron, const REAL *u, idx u_stride
                                REAL gain, int reset, int surrogate, int learn) {
     const REAL threshold = (REAL)neuron->threshold, v_init = (REAL)neuron->v_init;
     const REAL c0 = (REAL)neuron->c0, c1 = (REAL)neuron->c1, c2 = (REAL)neuron->c2;
+    REAL slope[MAX_BLOCK];
     const int strict = neuron->strict, attached = neuron->attached, scaled = neuron->scaled;
     for (idx t = steps - 1; t >= 0; t--) {
         const REAL *restrict potential = u + t * u_stride;
@@ -160,6 +164,12 @@ INLINE void lif_block_backward(const Neuron *neuron, const REAL *u, idx u_stride
         REAL *restrict state = gv;
         double *restrict total = sum;
         const int joined = carried || t < steps - 1; /* whether the state after this step has a gradient at all */
+        /* An exponential in the loop below would keep compilers from vectorising it. */
+        const int apart = surrogate == SIGMOID || surrogate == GAUSS;
+        if (apart) {
+#pragma GCC ivdep
+            for (idx i = 0; i < n; i++) slope[i] = derivative(potential[i] - threshold, surrogate, c0, c1, c2);
+        }
 #pragma GCC ivdep
         for (idx i = 0; i < n; i++) {
             REAL d = potential[i] - threshold;
@@ -168,7 +178,8 @@ INLINE void lif_block_backward(const Neuron *neuron, const REAL *u, idx u_stride
             REAL at_spike = upstream[i];
             if (reset == HARD) at_spike = attached && joined ? at_spike - state[i] * potential[i] : at_spike;
             if (reset == SOFT) at_spike = attached && joined ? at_spike - state[i] * threshold : at_spike;
-            REAL gu = at_spike * derivative(d, surrogate, c0, c1, c2) + (joined ? through : 0);
+            REAL h = apart ? slope[i] : derivative(d, surrogate, c0, c1, c2);
+            REAL gu = at_spike * h + (joined ? through : 0);
             if (learn) {
                 REAL v = v_init;
                 if (t) v = after(before[i], fire(before[i] - threshold, strict), threshold, reset);

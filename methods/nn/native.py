@@ -7,7 +7,7 @@ Why C and ctypes rather than Numba (kernels alone, 2 cores of a Zen 4, 32 x 4096
 both are vectorised and differ little on one thread (T = 4/16/64: 0.20/1.9/10.2 ms against 0.18/2.3/13.8 ms). On two threads C is ahead,
 0.11/0.9/5.9 against 0.3/2.5/11.5 ms: an OpenMP kernel shares the threads that PyTorch already has (its ``libgomp.so.1`` is the one that the
 loader finds), while Numba needs threads of its own, which wait for a core that PyTorch's keep busy. A fresh process pays 0.1 ms to open the
-compiled file; importing Numba and loading its cache takes 0.45 s. Compiling takes 4 s per precision, once per machine and user.
+compiled file; importing Numba and loading its cache takes 0.45 s. Compiling takes 10 s per precision, once per machine and user.
 
 The compiled file lies in ``$XDG_CACHE_HOME/spikebench`` (``~/.cache/spikebench``), named by a hash of source, compiler, flags and CPU;
 where that cannot be written, in a temporary folder for the length of the process. ``SPIKEBENCH_NATIVE=0`` turns the kernels off.
@@ -31,6 +31,7 @@ import torch
 
 SOURCE = Path(__file__).with_name("kernels.c")
 REALS = {torch.float32: "float", torch.float64: "double"}
+BITS = {"float": "uint32_t", "double": "uint64_t"}
 # Sums and products stay separate, so that results are those of PyTorch; the other two only say that nobody looks at errno or traps.
 FLAGS = ("-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
 MAX_BLOCK = 4096  # as in kernels.c
@@ -138,7 +139,7 @@ def _cpu() -> str:
 def _compiled(compiler: str, real: str) -> Path:
     """Return the path of the shared object for ``real``, made if it is not there yet."""
     *native, version = _target(compiler)
-    flags = [*FLAGS, *native, f"-DREAL={real}"]
+    flags = [*FLAGS, *native, f"-DREAL={real}", f"-DBITS={BITS[real]}"]
     mark = hashlib.sha256("\0".join([SOURCE.read_text(encoding="utf-8"), version, *flags, _cpu()]).encode()).hexdigest()[:20]
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spikebench"
     target = folder / f"kernels-{real}-{mark}.so"

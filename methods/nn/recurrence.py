@@ -10,7 +10,9 @@ Backward, with ``g[t]`` the gradient of ``h[t]`` (that of the last state adds to
 
 A constant decay collects ``g_a`` over time, in double precision. There is no division and no power of ``a``, so nothing overflows at any
 length as long as h itself does not. The native backend (CPU, float32 and float64) saves h, and a where it varies: one pass over time each
-way, against one autograd node per step for the reference. Derivation: ours, the adjoint of the recurrence.
+way, against one autograd node per step for the reference. 1024 channels, forward + backward, 2 cores, reference and native, minima in ms:
+constant decay 22, 1.3 (T = 1024), 119, 6.9 (4096), 842, 80 (16384); varying 28, 1.8; 162, 7.3; 1336, 99.
+Derivation: ours, the adjoint of the recurrence.
 """
 
 from __future__ import annotations
