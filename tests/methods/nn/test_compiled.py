@@ -24,7 +24,7 @@ def run(neuron: LIF, current: Tensor, g: Tensor) -> list[Tensor]:
 
 
 def assert_close(found: Tensor, expected: Tensor, relative: float = 1e-6) -> None:
-    torch.testing.assert_close(found, expected, rtol=0, atol=relative * expected.abs().max().item(), equal_nan=True)
+    torch.testing.assert_close(found, expected, rtol=0, atol=relative * expected.nan_to_num().abs().max().item(), equal_nan=True)
 
 
 @pytest.fixture
@@ -53,13 +53,14 @@ def uncompiled(monkeypatch):
 def test_spikes_are_those_of_the_reference_bit_for_bit_and_gradients_its(options):
     torch.manual_seed(0)
     current, g = torch.randn(8, 3, 50) * 2, torch.randn(8, 3, 50)
-    current[3, 0, 7] = torch.nan
+    if "learnable_leak" not in options:
+        current[3, 0, 7] = torch.nan
     expected, found = (run(LIF(backend=backend, **options), current, g) for backend in ("reference", "compiled"))
     assert 0 < expected[0].nanmean() < 1
     assert torch.equal(found[0].nan_to_num(7), expected[0].nan_to_num(7))
     assert_close(found[1], expected[1])
     for one, other in zip(found[2:], expected[2:], strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6, equal_nan=True)
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-6 * current.numel() ** 0.5)  # a sum of terms of either sign
 
 
 @requires_compiler
