@@ -7,6 +7,7 @@ number: the tests do so.
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from importlib.util import find_spec
 
@@ -41,6 +42,11 @@ def why_not(device: torch.device) -> str | None:
 @cache
 def _multiprocessors(index: int | None) -> int:
     return torch.cuda.get_device_properties(index).multi_processor_count
+
+
+def device_of(tensor: Tensor) -> AbstractContextManager[object]:
+    """Make the device of ``tensor`` the current one: Triton launches there, wherever the tensors are."""
+    return torch.cuda.device_of(tensor) if tensor.is_cuda else nullcontext()
 
 
 def multiprocessors(tensor: Tensor) -> int:

@@ -63,11 +63,12 @@ def forward(
     size = spikes.numel() // steps
     if size:
         width = block(size)
-        lif_kernels.forward[(triton.cdiv(size, width),)](
-            current, current.stride(0), None if v0 is None else arranged(v0, current), leak, spikes, potential, v1, steps, size,
-            *_scalars(leak, numbers, flags), numbers.threshold, numbers.v_init,
-            RESET=flags.reset, STRICT=bool(flags.strict), SCALED=bool(flags.scaled), BLOCK=width, enable_fp_fusion=False,
-        )  # fmt: skip
+        with gpu.device_of(current):
+            lif_kernels.forward[(triton.cdiv(size, width),)](
+                current, current.stride(0), None if v0 is None else arranged(v0, current), leak, spikes, potential, v1, steps, size,
+                *_scalars(leak, numbers, flags), numbers.threshold, numbers.v_init,
+                RESET=flags.reset, STRICT=bool(flags.strict), SCALED=bool(flags.scaled), BLOCK=width, enable_fp_fusion=False,
+            )  # fmt: skip
     return spikes, potential, v1
 
 
@@ -100,13 +101,14 @@ def backward(
         upstream = torch.zeros_like(g_current) if g is None else arranged(g, kept)
         programs = _programs(blocks, steps * width * 4, kept) if recompute else blocks
         scratch = kept.new_empty(programs * steps * width, dtype=torch.float32) if recompute else None
-        lif_kernels.backward[(programs,)](
-            None if recompute else kept, kept if recompute else None, kept.stride(0), None if v0 is None else arranged(v0, kept), upstream,
-            upstream.stride(0), None if g_v1 is None else arranged(g_v1, kept), leak, scratch, g_current, g_v0, sums,
-            triton.cdiv(blocks, programs), steps, size, *_scalars(leak, numbers, flags), *numbers[1:],
-            RESET=flags.reset, ATTACHED=bool(flags.attached), STRICT=bool(flags.strict), SURROGATE=flags.surrogate,
-            SCALED=bool(flags.scaled), BLOCK=width, enable_fp_fusion=False,
-        )  # fmt: skip
+        with gpu.device_of(kept):
+            lif_kernels.backward[(programs,)](
+                None if recompute else kept, kept if recompute else None, kept.stride(0), None if v0 is None else arranged(v0, kept),
+                upstream, upstream.stride(0), None if g_v1 is None else arranged(g_v1, kept), leak, scratch, g_current, g_v0, sums,
+                triton.cdiv(blocks, programs), steps, size, *_scalars(leak, numbers, flags), *numbers[1:],
+                RESET=flags.reset, ATTACHED=bool(flags.attached), STRICT=bool(flags.strict), SURROGATE=flags.surrogate,
+                SCALED=bool(flags.scaled), BLOCK=width, enable_fp_fusion=False,
+            )  # fmt: skip
     return g_current, g_v0, None if sums is None else sums.sum().to(leak.dtype)
 
 

@@ -76,7 +76,11 @@ def _between(products: Tensor, ends: Tensor, state: Tensor | None) -> Tensor:
 
 def forward(a: Tensor, b: Tensor, state: Tensor | None, length: int | None = None) -> Tensor:
     """Return ``h`` of ``a [T, B, ...]`` or ``[B, ...]``; ``length``: the steps of a part (None: chosen)."""
-    b = settled(b)
+    with gpu.device_of(b):
+        return _forward(a, settled(b), state, length)
+
+
+def _forward(a: Tensor, b: Tensor, state: Tensor | None, length: int | None) -> Tensor:
     h = like(b)
     steps, size = len(b), h.numel() // len(b)
     if size == 0:
@@ -107,6 +111,13 @@ def backward(
     a: Tensor, h: Tensor, state: Tensor | None, g: Tensor, need_a: bool, length: int | None = None
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Return the gradients of b, of a (None unless needed) and of the state (None without one)."""
+    with gpu.device_of(h):
+        return _backward(a, h, state, g, need_a, length)
+
+
+def _backward(
+    a: Tensor, h: Tensor, state: Tensor | None, g: Tensor, need_a: bool, length: int | None
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
     steps, size = len(h), h.numel() // len(h)
     laid, stride = _strides(a, h)
     g = arranged(g, h)

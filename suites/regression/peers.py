@@ -8,8 +8,8 @@ training step includes the optimiser's; with ReLU it is the non-spiking net on t
 
 All have leak 0.5, threshold 1, hard reset, detached from gradients, and the arctan surrogate (alpha 2): spikes and gradients are compared
 with the reference before anything is timed. Norse scales its input by 1 - leak and has no such surrogate, so it is not compared. What a
-contender does at its first call (compiling) is printed apart. SpikingJelly's implementation on CUDA is chosen when it is imported, so one run
-times one of them: ``SJ_LIF_CUDA_IMPLEMENTATION`` is auto, cuda, triton or torch.
+contender does at its first call (compiling) is printed apart. SpikingJelly chooses its CUDA kernels when it is imported, so one run times
+one of them: ``SJ_LIF_CUDA_IMPLEMENTATION`` is auto, cuda, triton or torch.
 """
 
 from __future__ import annotations
