@@ -80,9 +80,9 @@ class LIF(Stateful):
         """Return the spikes ``[T, B, ...]`` of a current of the same shape."""
         state = self.carried()
         v = state[0] if state else None
-        if self.backend == "compiled":
+        if self.backend == "compiled" and not torch.compiler.is_compiling():  # inside a larger compiled function: as the reference
             return self._compiled(current, v)
-        if self.backend != "reference":
+        if self.backend not in ("reference", "compiled"):
             triton = self.backend == "triton" or (self.backend == "auto" and current.is_cuda)
             reason = self.why_not_triton(current, v) if triton else self.why_not_native(current, v)
             if reason is None:

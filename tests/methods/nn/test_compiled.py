@@ -131,6 +131,15 @@ def test_single_steps_carry_their_state(uncompiled):
     assert torch.equal(steps, neuron(current))
 
 
+def test_inside_a_larger_compiled_function_the_steps_are_a_part_of_it():
+    current = torch.randn(4, 2, 6, requires_grad=True)
+    neuron = LIF(leak=0.65, backend="compiled")
+    torch._dynamo.reset()
+    whole = torch.compile(neuron, backend="aot_eager", fullgraph=True)
+    found, expected = (torch.autograd.grad(f(current).sum(), current)[0] for f in (whole, LIF(leak=0.65, backend="reference")))
+    assert_close(found, expected)
+
+
 def test_without_a_compiler_the_steps_run_as_they_are_and_the_reason_is_given(monkeypatch):
     module.why_not.cache_clear()
     try:
