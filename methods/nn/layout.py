@@ -6,6 +6,7 @@ Steps may be any distance apart; distance 0 is an input that is the same at ever
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
@@ -28,15 +29,15 @@ def settled(sequence: Tensor) -> Tensor:
     return sequence if dense_step(sequence) else sequence.contiguous()
 
 
-def like(sequence: Tensor) -> Tensor:
+def like(sequence: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """Return an empty tensor of the shape of ``sequence``, whose steps lie as those of ``sequence`` do and follow each other."""
     step = sequence.shape[1:].numel()
-    return sequence.new_empty_strided(sequence.shape, (step, *sequence.stride()[1:]))
+    return sequence.new_empty_strided(sequence.shape, (step, *sequence.stride()[1:]), dtype=dtype or sequence.dtype)
 
 
-def step_like(sequence: Tensor) -> Tensor:
+def step_like(sequence: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """Return an empty tensor of the shape and layout of one step of ``sequence``."""
-    return sequence.new_empty_strided(sequence.shape[1:], sequence.stride()[1:])
+    return sequence.new_empty_strided(sequence.shape[1:], sequence.stride()[1:], dtype=dtype or sequence.dtype)
 
 
 def arranged(tensor: Tensor, model: Tensor) -> Tensor:
@@ -49,5 +50,5 @@ def arranged(tensor: Tensor, model: Tensor) -> Tensor:
     mine = tensor.stride()[tensor.dim() - inner :]
     if all(a == b or size == 1 for a, b, size in zip(mine, strides, shape, strict=True)):
         return tensor
-    copy = like(model) if tensor.dim() == model.dim() else step_like(model)
+    copy = like(model, tensor.dtype) if tensor.dim() == model.dim() else step_like(model, tensor.dtype)
     return copy.copy_(tensor)

@@ -11,10 +11,13 @@ For input current ``I[t]`` of shape ``[T, B, ...]`` (``v`` starts at ``v_init``)
 ``leak = 1`` is the integrate-and-fire neuron. Source: STBP (Wu et al. 2018), in the three-stage form.
 
 Backends: "reference" is the loop below, PyTorch's operations and autograd, the definition; "native" computes the same in one pass over time
-each way (``methods.nn.lif_native``), on the CPU in single and double precision, for the surrogates of ``methods.nn.surrogate``. "auto" is
-native wherever it can be: there is no size below which the reference is faster. One thread of a Zen 4, forward + backward in us, reference
-and native, minima of interleaved runs: T = 1, 1 neuron 159, 79; T = 4, 64 neurons 355, 81; T = 16, 8192 neurons 1680, 170; T = 4, 65536
-neurons 1550, 250. Of a whole training step (stbp on static/digits and events/digits-saccade) the reference takes 1.2 to 1.4 times the time.
+each way (``methods.nn.lif_native``), on the CPU in single and double precision, for the surrogates of ``methods.nn.surrogate``; "triton"
+does so on CUDA (``methods.nn.lif_triton``); "compiled" is ``torch.compile`` of a few steps at a time (``methods.nn.compiled``). "auto" is
+native on the CPU wherever it can be, since there is no size below which the reference is faster, and the reference elsewhere: the Triton
+kernels were tested in Triton's interpreter and are not measured on a GPU yet, so they must be asked for. One thread of a Zen 4, forward +
+backward in us, reference and native, minima of interleaved runs: T = 1, 1 neuron 159, 79; T = 4, 64 neurons 355, 81; T = 16, 8192 neurons
+1680, 170; T = 4, 65536 neurons 1550, 250. Of a whole training step (stbp on static/digits and events/digits-saccade) the reference takes
+1.2 to 1.4 times the time.
 """
 
 from __future__ import annotations
@@ -26,13 +29,14 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from methods.nn import lif_native, native
+from methods.nn import gpu, lif_compiled, lif_native, native
+from methods.nn.compiled import Compiled
 from methods.nn.lif_native import Flags, Numbers, Save
 from methods.nn.stepping import Stateful
 from methods.nn.surrogate import Surrogate, Triangle, spike
 
 Reset = Literal["hard", "soft", "none"]
-Backend = Literal["auto", "reference", "native"]
+Backend = Literal["auto", "reference", "native", "compiled", "triton"]
 
 
 class LIF(Stateful):
@@ -85,15 +89,28 @@ class LIF(Stateful):
         """Return the spikes ``[T, B, ...]`` of a current of the same shape."""
         state = self.carried()
         v = state[0] if state else None
-        if self.backend != "reference":
-            reason = self.why_not_native(current, v)
+        if self.backend == "compiled" and not torch.compiler.is_compiling():  # inside a larger compiled function: as the reference
+            self.used = "compiled"
+            return self._compiled(current, v)
+        if self.backend not in ("reference", "compiled"):
+            triton = self.backend == "triton"
+            reason = self.why_not_triton(current, v) if triton else self.why_not_native(current, v)
             if reason is None:
-                self.used = "native"
-                return self._native(current, v)
-            if self.backend == "native":
-                raise RuntimeError(f"the native backend cannot be used: {reason}")
+                self.used = "triton" if triton else "native"
+                return self._native(current, v, triton)
+            if self.backend != "auto":
+                raise RuntimeError(f"the {self.backend} backend cannot be used: {reason}")
         self.used = "reference"
         return self._reference(current, v)
+
+    def why_not_triton(self, current: Tensor, v: Tensor | None = None) -> str | None:
+        """Return why the Triton backend cannot take ``current`` (and the state ``v``), or None if it can."""
+        reason = gpu.why_not(current.device) or self._why_not(current)
+        if reason is None:
+            from methods.nn import lif_triton  # importing Triton takes a while, and it is not everywhere
+
+            reason = lif_triton.why_not(current, v)
+        return reason
 
     def why_not_native(self, current: Tensor, v: Tensor | None = None) -> str | None:
         """Return why the native backend cannot take ``current`` (and the state ``v``), or None if it can."""
@@ -101,26 +118,51 @@ class LIF(Stateful):
             return f"it runs on the CPU, the current is on {current.device}"
         if current.dtype not in native.REALS:
             return f"it knows float32 and float64, the current is {current.dtype}"
+        if v is not None and (v.dtype != current.dtype or v.shape != current.shape[1:]):
+            return f"the state is {v.dtype} {list(v.shape)}, the current {current.dtype} {list(current.shape)}"
+        reason = self._why_not(current)
+        if reason is None and not native.available(current.dtype):
+            reason = native.describe()
+        return reason
+
+    def _why_not(self, current: Tensor) -> str | None:
+        """Return why no kernel of ours can take ``current``, or None."""
         if type(current) is not Tensor and type(current) is not nn.Parameter:
             return f"the current is a {type(current).__name__}, which kernels cannot look into"
         if current.dim() < 1 or len(current) == 0:
             return "there is no time step"
-        if v is not None and (v.dtype != current.dtype or v.shape != current.shape[1:]):
-            return f"the state is {v.dtype} {list(v.shape)}, the current {current.dtype} {list(current.shape)}"
         if lif_native.coefficients(self.surrogate) is None:
             return f"it does not know the surrogate {type(self.surrogate).__name__}"
         if isinstance(self.threshold, Tensor) or isinstance(self.v_init, Tensor) or isinstance(self._leak, Tensor):
             return "threshold, leak and initial potential must be numbers"
-        return None if native.available(current.dtype) else native.describe()
+        return None
 
-    def _native(self, current: Tensor, v: Tensor | None) -> Tensor:
+    def _compiled(self, current: Tensor, v: Tensor | None) -> Tensor:
+        if v is None:
+            v = torch.full_like(current[0], self.v_init)
+        leak = self.leak
+        learnt = (leak,) if isinstance(leak, Tensor) else ()
+        spikes, after = self.compiled()(current, (v,), learnt)
+        self.carry(*after)
+        return spikes
+
+    def compiled(self) -> Compiled:
+        """Return the compiled step that backend "compiled" runs: shared by all layers of the same settings."""
+        leak = None if hasattr(self, "leak_logit") else self._leak
+        return lif_compiled.compiled(leak, self.threshold, self.reset, self.detach_reset, self.surrogate, self.strict, self.scale_input)
+
+    def _native(self, current: Tensor, v: Tensor | None, triton: bool) -> Tensor:
         kind, *shape = lif_native.coefficients(self.surrogate)
         leak = self.leak
         learnt = leak if isinstance(leak, Tensor) else None
         numbers = Numbers(0.0 if learnt is not None else float(leak), float(self.threshold), float(self.v_init), *shape)
         reset = lif_native.RESETS.index(self.reset)
         flags = Flags(reset, not self.detach_reset, self.strict, kind, self.scale_input, False, self.save == "recompute", self._stepping)
-        spikes, after = lif_native.lif(current, v, learnt, numbers, Flags(*map(int, flags)))
+        if triton:
+            from methods.nn import lif_triton as kernels
+        else:
+            kernels = lif_native
+        spikes, after = kernels.lif(current, v, learnt, numbers, Flags(*map(int, flags)))
         if after is not None:
             self.carry(after)
         return spikes

@@ -1,1 +1,1 @@
-"""Benchmarks of spikebench itself."""
+"""Benchmarks of spikebench itself. Unlike the tasks, they may import ``methods``: they measure it."""
