@@ -1,9 +1,9 @@
 """Large tensors on huge pages: fewer page faults, the same memory.
 
 glibc maps a tensor of 32 MB or more anew at every step and hands it back when it is freed, and the system provides it in pages of 4 kB, a
-fault each. With pages of 2 MB, which PyTorch asks for when
-told so, there are 30 times fewer faults. The other way is to tell glibc to keep what is freed (``mallopt``). Measured on 2 cores shared with other work, forward + backward; ranges of the medians of three runs in ms, and of the
-peak of resident memory in GB ("LIF": native, 32 x 4096 neurons; "net": two convolutions with batch normalisation, tensors of 67 MB):
+fault each. With pages of 2 MB, which PyTorch asks for when told so, there are 30 times fewer faults. The other way is to tell glibc to keep
+what is freed (``mallopt``). Measured on 2 cores shared with other work, forward + backward; ranges of the medians of three runs in ms, and
+of the peak of resident memory in GB ("LIF": native, 32 x 4096 neurons; "net": two convolutions with batch normalisation, tensors of 67 MB):
 
 ===========  ===========  ===========  ==========  ===========
 setting      LIF, T = 64  LIF, T=128   net         peak of net

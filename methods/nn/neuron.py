@@ -14,7 +14,8 @@ Backends: "reference" is the loop below, PyTorch's operations and autograd, the 
 each way (``methods.nn.lif_native``), on the CPU in single and double precision, for the surrogates of ``methods.nn.surrogate``. "auto" is
 native wherever it can be: no size was found at which the reference is faster (at worst 1.36 times the time of native, one neuron, T = 1,
 float64). One thread of a Zen 4, forward + backward in us, reference and native, minima of interleaved runs: T = 1, 1 neuron 159, 79; T = 4,
-64 neurons 355, 81; T = 16, 8192 neurons 1680, 170; T = 4, 65536 neurons 1550, 250. A training step of stbp (static/digits, events/digits-saccade) takes 1.1 to 1.4 times as long with the reference, disturbed runs aside.
+64 neurons 355, 81; T = 16, 8192 neurons 1680, 170; T = 4, 65536 neurons 1550, 250. A training step of stbp (static/digits,
+events/digits-saccade) takes 1.1 to 1.4 times as long with the reference, disturbed runs aside.
 """
 
 from __future__ import annotations
