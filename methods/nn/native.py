@@ -3,11 +3,20 @@
     library = native.load(torch.float32)          # None where there is no compiler; ``native.describe()`` says why
     library.lif_forward(...)
 
-Why C and ctypes rather than Numba (kernels alone, 2 cores of a Zen 4, 32 x 4096 neurons, forward + backward, minima of interleaved runs):
-both are vectorised and differ little on one thread (T = 4/16/64: 0.20/1.9/10.2 ms against 0.18/2.3/13.8 ms). On two threads C is ahead,
-0.11/0.9/5.9 against 0.3/2.5/11.5 ms: an OpenMP kernel shares the threads that PyTorch already has (its ``libgomp.so.1`` is the one that the
-loader finds), while Numba needs threads of its own, which wait for a core that PyTorch's keep busy. A fresh process pays 0.1 ms to open the
-compiled file; importing Numba and loading its cache takes 0.45 s. Compiling takes 10 s per precision, once per machine and user.
+Why C and ctypes rather than Numba. Kernels alone, 32 x 4096 neurons, triangle, hard reset, forward + backward, 2 cores of a Zen 4 shared
+with other work; ranges of the minima of three interleaved runs in ms, C (blocks of 4096) and Numba (blocks of 512, on a pool of Python
+threads, without the care for NaN in its backward pass; less tuned than the C):
+
+=========  ==========================  ==========================
+threads    C, T = 4, 16, 64            Numba, T = 4, 16, 64
+=========  ==========================  ==========================
+1          0.22, 1.9-2.1, 9.8-10.5     0.18-0.20, 2.5-2.7, 13.4-14.0
+2          0.12-0.20, 1.1-1.3, 6.3-13  0.33-0.78, 1.7-3.3, 10.9-14.0
+=========  ==========================  ==========================
+
+So on one thread Numba is ahead at T = 4 and C beyond; on two C is ahead, but for one run at T = 64 in which Numba was. An OpenMP kernel
+also shares the threads that PyTorch already has (its ``libgomp.so.1`` is the one that the loader finds). A fresh process pays 0.1 ms to
+open the compiled file; importing Numba and loading its cache takes 0.45 s. Compiling takes 10 s per precision, once per machine and user.
 
 The compiled file lies in ``$XDG_CACHE_HOME/spikebench`` (``~/.cache/spikebench``), named by a hash of source, compiler, flags and CPU;
 where that cannot be written, in a temporary folder for the length of the process. ``SPIKEBENCH_NATIVE=0`` turns the kernels off.

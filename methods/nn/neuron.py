@@ -13,11 +13,11 @@ For input current ``I[t]`` of shape ``[T, B, ...]`` (``v`` starts at ``v_init``)
 Backends: "reference" is the loop below, PyTorch's operations and autograd, the definition; "native" computes the same in one pass over time
 each way (``methods.nn.lif_native``), on the CPU in single and double precision, for the surrogates of ``methods.nn.surrogate``; "triton"
 does so on CUDA (``methods.nn.lif_triton``); "compiled" is ``torch.compile`` of a few steps at a time (``methods.nn.compiled``). "auto" is
-native on the CPU wherever it can be, since there is no size below which the reference is faster, and the reference elsewhere: the Triton
-kernels were tested in Triton's interpreter and are not measured on a GPU yet, so they must be asked for. One thread of a Zen 4, forward +
-backward in us, reference and native, minima of interleaved runs: T = 1, 1 neuron 159, 79; T = 4, 64 neurons 355, 81; T = 16, 8192 neurons
-1680, 170; T = 4, 65536 neurons 1550, 250. Of a whole training step (stbp on static/digits and events/digits-saccade) the reference takes
-1.2 to 1.4 times the time.
+native on the CPU wherever it can be: no size was found at which the reference is faster (at worst 1.36 times the time of native, one
+neuron, T = 1, float64). Elsewhere it is the reference: the Triton kernels were tested in Triton's interpreter and are not measured on a
+GPU yet, so they must be asked for. One thread of a Zen 4, forward + backward in us, reference and native, minima of interleaved runs:
+T = 1, 1 neuron 159, 79; T = 4, 64 neurons 355, 81; T = 16, 8192 neurons 1680, 170; T = 4, 65536 neurons 1550, 250. A training step of
+stbp (static/digits, events/digits-saccade) takes 1.1 to 1.4 times as long with the reference, disturbed runs aside.
 """
 
 from __future__ import annotations
