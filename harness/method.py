@@ -13,7 +13,7 @@ Most methods start from ``methods.base.SpikingMethod``, which has defaults for a
 
     __init__, build      once, off the clock
     phases               a generator; code between two ``yield`` runs off the step clock, inside the total time
-    Phase.step           once per batch, on the clock; its first call in each phase is measured for memory instead
+    Phase.step           once per batch, on the clock; its first two calls in each phase (three on CUDA) measure memory instead
     predict              evaluation, off the training clock; its own latency and throughput are measured apart
     report               once, after training, off the clock
 
