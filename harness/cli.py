@@ -25,7 +25,7 @@ Plugins = Annotated[
 ]
 Results = Annotated[Path, typer.Option("--results", help="Folder of the records.", metavar="DIR")]
 Methods = Annotated[
-    str, typer.Option("--method", "-m", help="Methods, comma-separated; options in brackets: ottt[[update=online]]. Default: all.")
+    str, typer.Option("--method", "-m", help="Methods, comma-separated; options in brackets: ottt[update=online]. Default: all.")
 ]
 Tasks = Annotated[str, typer.Option("--task", "-t", help="Tasks, comma-separated: static/digits.")]
 Suites = Annotated[str, typer.Option("--suite", help="All tasks of these suites.")]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 import tomllib
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,7 +31,7 @@ def bench(folder: Path, *, seeds: int, jobs: int, threads: int | None, force: bo
     for task, methods in matrix().items():
         selection = Selection(methods=methods, tasks=[task], seeds=seeds, jobs=jobs, threads=threads)
         planned += plans(specs(selection, registries), registries)
-    records = execute(planned, folder, [], jobs, None, force, "spikebench bench")
+    records = execute(planned, folder, [], jobs, None, force, shlex.join(["spikebench", *sys.argv[1:]]))
     reasons = {(plan.spec.task, plan.spec.label): plan.skip for plan in planned if plan.skip}
     print_tables(Store(folder), keys={plan.key for plan in planned if plan.key}, reasons=reasons)
     typer.echo(f"Records: {folder} (`spikebench table` prints these tables again, `spikebench show KEY` one record)")

@@ -131,6 +131,8 @@ class LIF(Stateful):
             return f"the current is a {type(current).__name__}, which kernels cannot look into"
         if current.dim() < 1 or len(current) == 0:
             return "there is no time step"
+        if type(self)._after is not LIF._after:
+            return f"it does not know the reset of {type(self).__name__}"
         if lif_native.coefficients(self.surrogate) is None:
             return f"it does not know the surrogate {type(self.surrogate).__name__}"
         if isinstance(self.threshold, Tensor) or isinstance(self.v_init, Tensor) or isinstance(self._leak, Tensor):

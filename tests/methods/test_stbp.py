@@ -70,11 +70,12 @@ def hand_written(current: Tensor, g: Tensor, reset: str, detach: bool, name: str
 @pytest.mark.parametrize("reset", ["hard", "soft"])
 @pytest.mark.parametrize("detach", [True, False])
 @pytest.mark.parametrize("name", ["rectangle", "triangle", "arctan"])
-def test_hand_written_bptt_equals_autograd(reset, detach, name):
+@pytest.mark.parametrize("backend", ["reference", "auto"])  # autograd through the loop, and the backend that networks use
+def test_hand_written_bptt_equals_autograd(reset, detach, name, backend):
     torch.manual_seed(1)
     current = torch.randn(7, 3, 11, dtype=DOUBLE).mul_(1.5).requires_grad_()
     g = torch.randn(7, 3, 11, dtype=DOUBLE)
-    neuron = LIF(0.6, 0.8, reset, detach, SURROGATES[name], strict=True)
+    neuron = LIF(0.6, 0.8, reset, detach, SURROGATES[name], strict=True, backend=backend)
     spikes = neuron(current)
     (found,) = torch.autograd.grad(spikes, current, g)
     expected_spikes, expected = hand_written(current.detach(), g, reset, detach, name, 0.6, 0.8)

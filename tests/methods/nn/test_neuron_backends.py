@@ -492,3 +492,17 @@ def test_kernels_are_compiled_once_into_the_cache_or_else_for_the_process(fresh,
     assert asked == (3 if writable else 4)  # each time for its version, and once or each time to compile
     found = list(tmp_path.rglob("kernels-float-*.so"))
     assert len(found) == (1 if writable else 2)
+
+
+def test_a_subclass_with_a_reset_of_its_own_is_not_handed_to_a_kernel():
+    class Halved(LIF):
+        def _after(self, u, s):
+            return u * (1 - s / 2)
+
+    current = torch.full((3, 1, 1), 1.2)
+    neuron = Halved(leak=1.0)
+    assert neuron(current).flatten().tolist() == [1.0, 1.0, 1.0]
+    assert neuron.used == "reference" and "reset of Halved" in neuron.why_not_native(current)
+    with stepping(neuron):
+        neuron(current[:1])
+        assert neuron.carried()[0].item() == pytest.approx(0.6)
