@@ -123,6 +123,19 @@ def list_(
     work(what, task, format, plugin or [])
 
 
+@app.command(epilog="Example: `spikebench data static/mnist,static/cifar10`")
+def data(
+    task: Annotated[str, typer.Argument(help="Tasks, comma-separated (`spikebench list tasks` shows what each would download).")],
+    plugin: Plugins = None,
+) -> None:
+    """Download and verify the data of tasks. Data that lie in a folder of SPIKEBENCH_DATA are used as they are."""
+    from harness.commands.data import fetch as work
+    from harness.registry import Registries
+    from harness.spec import split_list
+
+    work(split_list(task), Registries(plugin or []))
+
+
 @app.command(epilog="Example: `spikebench show 1d603627` (the beginning of a run key, or a file)")
 def show(
     record: Annotated[str, typer.Argument(help="Beginning of a run key, or a record file.")], results: Results = DEFAULT_RESULTS

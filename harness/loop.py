@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +20,7 @@ from harness.evaluate import evaluate
 from harness.loader import Loader
 from harness.meters.clock import StepClock
 from harness.method import Method, Phase
-from harness.task import Training
+from harness.task import Batch, Training
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -39,6 +39,8 @@ class EpochTrace:
     seconds: float  # training only, evaluation off the clock
     validation: float  # main metric on the validation split
     batches: int
+    samples: int
+    loading: float  # of these seconds, those that training waited for its batches
 
 
 class Updater:
@@ -140,6 +142,20 @@ class _Sum:
         return float(self.total)
 
 
+class _Waiting:
+    """Iterates, and adds up how long the next item was waited for."""
+
+    def __init__(self, items: Iterable[Batch]) -> None:
+        self.items, self.seconds = items, 0.0
+
+    def __iter__(self) -> Iterator[Batch]:
+        started = time.perf_counter()
+        for item in self.items:
+            self.seconds += time.perf_counter() - started
+            yield item
+            started = time.perf_counter()
+
+
 @dataclass
 class Trained:
     """What training leaves behind besides the weights."""
@@ -191,7 +207,8 @@ def _run_phase(
         total, seen = _Sum(device), 0
         with training_modes(net, phase):
             started = time.perf_counter()
-            for batch in loader:
+            waiting = _Waiting(loader)
+            for batch in waiting:
                 measured = observer.around_step(number, count)
                 if measured is None:
                     clock.start()
@@ -209,6 +226,6 @@ def _run_phase(
         if schedule:
             schedule.step()
         found = evaluate(method, net, "validation", phase.predict, every_step=False)
-        traces.append(EpochTrace(phase.name, epoch, mean, seconds, found.metrics[task.metric], len(loader)))
+        traces.append(EpochTrace(phase.name, epoch, mean, seconds, found.metrics[task.metric], len(loader), seen, waiting.seconds))
         observer.epoch(traces[-1], epochs)
     return traces

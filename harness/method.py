@@ -127,7 +127,7 @@ class Method(Plugin, ABC):
     # What is decided before anything is built ----------------------------------------------------------------------
 
     @classmethod
-    def supports(cls, task: type[Task] | Task) -> str | None:
+    def supports(cls, task: Task) -> str | None:
         """Return why this method cannot do ``task``, or None if it can. A table shows the reason, never a blank."""
         suite = task.card.name.split("/")[0]
         if suite in cls.cannot:

@@ -96,11 +96,42 @@ _ALL = (
     _lower("backward_time", "backward time", "s", "time.backward_median", ".4g", "median time of a step's backward passes"),
     _lower("optimizer_time", "optimiser time", "s", "time.optimizer_median", ".4g", "median time of a step's weight changes"),
     _lower("epoch_time", "epoch time", "s", "time.epoch_mean", ".4g", "mean time of a training epoch, evaluation left out"),
+    _lower("loading_time", "loading time", "s", "time.loading", ".4g", "time in training epochs that was spent waiting for batches"),
     _lower("total_time", "total time", "s", "time.total", ".4g", "time of the whole run"),
     _lower("latency", "latency", "s", "inference.latency_median", ".4g", "median time to answer one sample"),
     _higher("throughput", "throughput", "samples/s", "inference.throughput", ".4g", "samples answered per second in a batch"),
     _lower("parameters", "parameters", "", "memory.parameter_count", ".4g", "numbers that are learned"),
 )
+
+# The main metrics of tasks: what "test_accuracy" and "validation_accuracy" stand for in the records of a task.
+TASK_METRICS: dict[str, tuple[str, str, Direction, str]] = {  # name: title, unit, direction, description
+    "accuracy": ("accuracy", "fraction", "higher", "samples whose best class is right (of forecasts of tokens: tokens)"),
+    "map_50": ("mAP@.5", "fraction", "higher", "mean over classes of average precision at an overlap of 0.5"),
+    "map": ("mAP@[.5:.95]", "fraction", "higher", "mean over classes and overlaps 0.5, 0.55 ... 0.95 of average precision"),
+    "miou": ("mIoU", "fraction", "higher", "mean over classes of intersection over union of pixels"),
+    "r2": ("R2", "", "higher", "share of the variance of the targets that is explained; 1 is perfect, 0 is their mean"),
+    "rrse": ("RRSE", "", "lower", "root of the squared error over that of answering the mean of the targets"),
+    "mse": ("MSE", "", "lower", "mean squared error"),
+    "mae": ("MAE", "", "lower", "mean absolute error"),
+    "perplexity": ("perplexity", "", "lower", "exponential of the mean cross-entropy per token"),
+    "bits_per_character": ("bits per character", "", "lower", "mean cross-entropy per character, in bits"),
+}
+
+
+def as_task_metric(of: Metric, name: str) -> Metric:
+    """Return "test_accuracy" or "validation_accuracy" as it reads for a task whose main metric is ``name``; other metrics as they are.
+
+    A metric that is not in ``TASK_METRICS`` is taken for a fraction of which more is better.
+    """
+    if of.path not in ("accuracy.test", "accuracy.validation"):
+        return of
+    title, unit, direction, text = TASK_METRICS.get(name, (name.replace("_", " "), "fraction", "higher", "main metric of the task"))
+    split = of.path.partition(".")[2]
+    shown = title if split == "test" else f"{split} {title}"
+    worst = 0.0 if direction == "higher" else math.inf
+    fmt = ".2f" if unit == "fraction" else ".4g"
+    return Metric(of.name, shown, unit, direction, worst, of.path, fmt, f"{text}, on {split} data")
+
 
 METRICS: dict[str, Metric] = {each.name: each for each in _ALL}
 

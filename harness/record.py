@@ -55,8 +55,10 @@ class Accuracy(Part):
     validation: float = Field(description="main metric on the validation split")
     test_metrics: dict[str, float] = Field(description="all metrics on the test split")
     validation_metrics: dict[str, float] = Field(description="all metrics on the validation split")
-    test_curve: list[float] = Field(description="main metric on test of the answer as of each step, [T]")
+    test_curve: list[float] = Field(description="main metric on test of the answer as of the steps curve_steps")
     validation_curve: list[float] = Field(description="the same on validation")
+    curve_steps: list[int] | None = Field(None, description="steps of the curves, the first is 0; None for all steps")
+    extrapolation: dict[str, float | str] = Field({}, description="main metric on other settings than trained on, or why there is none")
     steps_used: float = Field(description="mean time steps per test sample; below T with early exit")
     test_samples: int = Field(description="number of test samples")
     items: int = Field(description="number of items with a correctness bit (samples; objects in detection)")
@@ -137,6 +139,9 @@ class Time(Part):
     to_target: float | None = Field(
         description="training seconds until validation reached the budget's target; None if missed or no target"
     )
+    loading: float | None = Field(None, description="of the training seconds, those in which training waited for its batches")
+    loader_throughput: float | None = Field(None, description="samples per second of waiting for batches")
+    training_throughput: float | None = Field(None, description="samples per second of training")
     between_phases: float = Field(description="time of the method's own work between phases: conversion, calibration")
     total: float = Field(description="from process start to the end of measuring")
     warm_up_steps: int = Field(description="steps per phase left out of the medians")
@@ -161,6 +166,8 @@ class Epoch(Part):
     seconds: float = Field(description="training only")
     validation: float = Field(description="main metric on validation")
     batches: int
+    samples: int | None = None
+    loading: float | None = Field(None, description="of these seconds, those in which training waited for its batches")
 
 
 class Environment(Part):

@@ -9,6 +9,7 @@ operations on some samples, time inference, ask the method and the probes for th
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import sys
@@ -87,6 +88,7 @@ def execute(method: Method, spec: RunSpec, registries: Registries, started: floa
     with SpikeMeter(net) as spike_meter:
         test = evaluate(method, net, "test")
     spikes = spike_meter.result(test.samples)
+    extrapolated = extrapolate(method, net)
     emit({"event": "stage", "stage": "measuring"})
     activity = activity_part(spikes, *count_operations(method, net))
     speed = time_inference(method, net)
@@ -98,16 +100,29 @@ def execute(method: Method, spec: RunSpec, registries: Registries, started: floa
         reason = probe.supports(method)
         probes[name] = {"cannot": reason} if reason else probe.measure(method, net)
     return {
-        "accuracy": accuracy_part(task.metric, test, validation),
+        "accuracy": accuracy_part(task.metric, test, validation, extrapolated),
         "activity": activity,
         "memory": listener.result(host.growth_bytes),
-        "time": time_part(trained, task.budget.target, time.time() - started),
+        "time": time_part(trained, task.budget.target, task.metric, time.time() - started),
         "inference": speed,
         "trace": [Epoch(**asdict(trace)) for trace in trained.traces],
         "report": report,
         "probes": probes,
         "warnings": [f"{name} promises 0/1 spikes and returned other values" for name in spikes.offenders],
     }
+
+
+def extrapolate(method: Method, net: nn.Module) -> dict[str, float | str]:
+    """Return the main metric on the task's extrapolations, or why the trained network cannot do one."""
+    found: dict[str, float | str] = {}
+    for name, task in method.task.extrapolations().items():
+        other = copy.copy(method)
+        other.task, other.steps = task, other.time_steps(task, None)
+        try:
+            found[name] = evaluate(other, net, "test", every_step=False).metrics[task.metric]
+        except Exception as error:  # parts with weights per time step, for one, fit one length only
+            found[name] = f"{type(error).__name__}: {failure.first_line(error)}"
+    return found
 
 
 def count_operations(method: Method, net: nn.Module) -> tuple[Any, int]:

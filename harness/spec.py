@@ -20,7 +20,7 @@ class RunSpec(BaseModel):
 
     method: str = Field(description="name of the method")
     options: dict[str, Any] = Field({}, description="options of the method that differ from its defaults")
-    task: str = Field(description="name of the task, suite/name")
+    task: str = Field(description="name of the task, suite/name, with options that differ from its defaults in brackets")
     track: Literal["matched", "recipe"] = Field("matched", description="settings shared by all methods, or the method's own")
     budget: str = Field("smoke", description="how much a run may spend: smoke, laptop, paper")
     steps: int | None = Field(None, description="time steps asked for; None leaves them to method and task", ge=1)
@@ -54,9 +54,9 @@ def parse_settings(texts: list[str]) -> dict[str, str]:
     return found
 
 
-def parse_variant(text: str) -> tuple[str, dict[str, str]]:
-    """Return name and options of ``"ottt[update=online]"``; raise UsageError if the brackets do not close."""
+def parse_variant(text: str, kind: str = "method") -> tuple[str, dict[str, str]]:
+    """Return name and options of ``"ottt[update=online]"``; raise UsageError if the brackets do not close. ``kind`` is for the message."""
     match = re.fullmatch(r"([^\[\]]+)(?:\[([^\[\]]*)\])?", text.strip())
     if not match:
-        raise UsageError(f"{text!r} is not a method; write name or name[option=value,...]")
+        raise UsageError(f"{text!r} is not a {kind}; write name or name[option=value,...]")
     return match[1].strip(), parse_settings(split_list(match[2] or ""))

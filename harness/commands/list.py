@@ -34,7 +34,7 @@ def list_plugins(what: str, task: str, style: str, plugin_files: Sequence[Path])
 
 
 def _methods(registries: Registries, task: str) -> tuple[list[str], list[list[str]]]:
-    asked = registries.tasks.load(task) if task else None
+    asked = registries.task(task) if task else None
     rows = []
     for name in registries.methods.names():
         method = registries.methods.load(name)
@@ -47,8 +47,12 @@ def _methods(registries: Registries, task: str) -> tuple[list[str], list[list[st
 def _tasks(registries: Registries, _: str) -> tuple[list[str], list[list[str]]]:
     rows = []
     for name in registries.tasks.names():
-        task = registries.tasks.load(name)
-        ready = task.unavailable() or ("ready, embedded" if task.embedded else "ready")
+        task = registries.task(name)
+        ready = "ready, embedded" if task.embedded else "ready"
+        if size := task.download_size():
+            ready = f"would download {size}"
+        elif reason := task.unavailable():
+            ready = reason
         rows.append([name, task.card.title, task.head.kind, str(task.steps), ", ".join(task.budgets), task.card.licence, ready])
     return ["task", "about", "head", "T", "budgets", "licence of the data", "state"], rows
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from harness.metrics import Metric, format_value, metric, scale_for
+from harness.metrics import Metric, as_task_metric, format_value, metric, scale_for
 from harness.record import STATUSES
 from harness.store import Store
 
@@ -89,7 +89,6 @@ class Table:
     rows: list[Row]
     metrics: list[Metric]
     reasons: dict[str, str]
-    main_metric: str
 
     @property
     def title(self) -> str:
@@ -113,9 +112,8 @@ class Table:
         return heads, lines
 
     def _heading(self, m: Metric, unit: str) -> str:
-        name = self.main_metric.replace("_", " ") if m.name == "test_accuracy" else m.title
         arrow = "↑" if m.direction == "higher" else "↓"
-        return f"{name} {f'[{unit}] ' if unit else ''}{arrow}"
+        return f"{m.title} {f'[{unit}] ' if unit else ''}{arrow}"
 
     def notes(self) -> list[str]:
         """Return a line for every method that failed or cannot do the task."""
@@ -203,7 +201,8 @@ def build(
         about = dict(zip(GROUP, group, strict=True))
         missing = {label: why for (task, label), why in (reasons or {}).items() if task == about["task"]}
         named = [row["metric"] for row in members if row["metric"]]
-        tables.append(Table(about, _rows(members, sort), shown, missing, named[0] if named else "accuracy"))
+        main = named[0] if named else "accuracy"
+        tables.append(Table(about, _rows(members, as_task_metric(metric(sort), main)), [as_task_metric(m, main) for m in shown], missing))
     return tables, broken
 
 
@@ -219,7 +218,7 @@ def _adopt_failures(groups: dict[tuple, list[dict[str, Any]]]) -> None:
                     break
 
 
-def _rows(members: Sequence[dict[str, Any]], sort: str) -> list[Row]:
+def _rows(members: Sequence[dict[str, Any]], by: Metric) -> list[Row]:
     """Return one row per label and settings (the code hash among them): latest first, then sorted by a metric, best first."""
     latest: dict[tuple[str, int], dict[str, Any]] = {}
     for row in sorted(members, key=lambda row: row["started"]):
@@ -236,11 +235,10 @@ def _rows(members: Sequence[dict[str, Any]], sort: str) -> list[Row]:
             if run["status"] != "ok":
                 failures[run["status"]] = failures.get(run["status"], 0) + 1
         rows.append(Row(label, [run for run in newest if run["status"] == "ok"], failures))
-    by = metric(sort)
     sign = -1 if by.direction == "higher" else 1
 
     def rank(row: Row) -> tuple[float, str]:
-        value = row.mean(sort)
+        value = row.mean(by.name)
         return (math.inf if value is None or not math.isfinite(value) else sign * value, row.label)
 
     return sorted(rows, key=rank)

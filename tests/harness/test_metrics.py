@@ -28,6 +28,7 @@ PATHS = {
     "backward_time": "time.backward_median",
     "optimizer_time": "time.optimizer_median",
     "epoch_time": "time.epoch_mean",
+    "loading_time": "time.loading",
     "total_time": "time.total",
     "latency": "inference.latency_median",
     "throughput": "inference.throughput",

@@ -307,4 +307,4 @@ def test_github_keeps_bars_of_labels_inside_their_cell(table):
 def test_headings_say_which_direction_is_better(store, add):
     add(**{"accuracy.metric": "map_50"})
     heads, _ = only(store).cells()
-    assert heads[2:] == ["map 50 [%] ↑", "saved for backward [B] ↓", "step time [µs] ↓"]
+    assert heads[2:] == ["mAP@.5 [%] ↑", "saved for backward [B] ↓", "step time [µs] ↓"]
