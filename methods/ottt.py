@@ -74,6 +74,8 @@ class Ottt(SpikingMethod):
         "three mean accuracies are recollections; Cutout of the recipe is the task's augmentation",
     )
 
+    heads = ("classify", "detect", "segment")
+
     class Options(plugin.Options):
         """Learning rule, loss and neuron."""
 

@@ -84,8 +84,24 @@ class SequenceNet(nn.Module):
 
 
 def build(spec: BackboneSpec, input_shape: tuple[int, ...], parts: Parts) -> nn.Module:
-    """Return the backbone that ``spec`` asks for; raise ValueError for an unknown kind."""
+    """Return the backbone that ``spec`` asks for; raise ValueError for an unknown kind.
+
+    ``vgg`` has one 3x3 layer in each of the first two stages and two in later ones (with widths 64, 128, 256, 512, 512 the convolutions of
+    VGG-11); ``resnet`` a spiking residual block per stage, currents added before the neurons (as in tdBN's ResNet).
+    """
+    if spec.kind == "vgg":
+        from methods.nn.vgg import Vgg  # imports this module
+
+        plan = [entry for depth, width in enumerate(spec.widths) for entry in (*[width] * (1 if depth < 2 else 2), "P")]
+        return Vgg(input_shape, plan, parts)
+    if spec.kind == "resnet":
+        from methods.nn.residual import ResidualBlock, ResNet
+
+        def block(features_in: int, features_out: int, stride: int) -> nn.Module:
+            return ResidualBlock(features_in, features_out, stride, parts, connect="vanilla")
+
+        return ResNet(input_shape, spec.widths, parts, block)
     kinds = {"conv": ConvNet, "sequence": SequenceNet}
     if spec.kind not in kinds:
-        raise ValueError(f"backbone {spec.kind!r} is unknown; allowed: {', '.join(kinds)}")
+        raise ValueError(f"backbone {spec.kind!r} is unknown; allowed: {', '.join([*kinds, 'vgg', 'resnet'])}")
     return kinds[spec.kind](input_shape, spec.widths, parts)
