@@ -108,7 +108,8 @@ def execute(method: Method, spec: RunSpec, registries: Registries, started: floa
         "trace": [Epoch(**asdict(trace)) for trace in trained.traces],
         "report": report,
         "probes": probes,
-        "warnings": [f"{name} promises 0/1 spikes and returned other values" for name in spikes.offenders],
+        "warnings": list(dict.fromkeys(task.warnings))
+        + [f"{name} promises 0/1 spikes and returned other values" for name in spikes.offenders],
     }
 
 

@@ -93,6 +93,8 @@ class Budget:
     training: Training
     backbone: Backbone
     train_samples: int | None = None  # the first n of the training split; None for all
+    validation_samples: int | None = None
+    test_samples: int | None = None
     time_limit: float = 600.0  # seconds until a run is ended
     target: float | None = None  # value of the main metric that "time to target" waits for
 
@@ -168,6 +170,7 @@ class Task(Plugin, ABC):
         self.budget_name = budget
         self.budget = self.budgets[budget]
         self.device = torch.device(device)
+        self.warnings: list[str] = []  # what ``load`` passed over, counted, e.g. boxes without area; goes into the record
         self._splits: dict[str, Any] = {}
 
     # What a task must say -------------------------------------------------------------------------------------------
@@ -241,11 +244,11 @@ class Task(Plugin, ABC):
         return named(self.card.name, self.options)
 
     def split(self, name: Split) -> Any:
-        """Return the samples of a split, loaded once; the training split is cut to the budget's ``train_samples``."""
+        """Return the samples of a split, loaded once and cut to as many as the budget says."""
         if name not in self._splits:
             data = self.load(name)
-            limit = self.budget.train_samples
-            if name == "train" and limit is not None and limit < len(data):
+            limit = getattr(self.budget, f"{name}_samples")
+            if limit is not None and limit < len(data):
                 data = Data(data.inputs[:limit], data.targets[:limit]) if isinstance(data, Data) else Subset(data, range(limit))
             self._splits[name] = data
         return self._splits[name]

@@ -61,7 +61,7 @@ def cached_arrays(kind: str, key: str, make: Callable[[], Mapping[str, np.ndarra
         return dict(make())
     if path.exists():
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 return {name: stored[name] for name in stored.files}
         except (OSError, ValueError, EOFError, zipfile.BadZipFile):
             path.unlink(missing_ok=True)
