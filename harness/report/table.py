@@ -1,6 +1,7 @@
 """Comparison tables from records: rows are methods, columns metrics, cells mean ± standard deviation over seeds.
 
 One table holds one task, device, track, budget and precision only; these are never mixed. Runs of one row differ in nothing but the seed.
+Methods whose main metric cannot be told apart share a rank (``harness.statistics``).
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from typing import Any
 
 from tabulate import tabulate
 
-from harness.metrics import Metric, as_task_metric, format_value, metric, scale_for
-from harness.record import STATUSES
+from harness.metrics import MISSING, Metric, as_task_metric, format_value, metric, scale_for
+from harness.record import STATUSES, decode_bits
+from harness.statistics import Runs, ranks
 from harness.store import Store
 
 DEFAULT_METRICS = (
@@ -55,6 +57,8 @@ ROW = {
     "metric": "accuracy.metric",
     "settings": "settings",
     "asked_device": "spec.device",
+    "correct": "accuracy.correct",
+    "items": "accuracy.items",
 }
 
 
@@ -65,6 +69,7 @@ class Row:
     label: str
     runs: list[dict[str, Any]]  # records with status ok, one per seed
     failures: dict[str, int] = field(default_factory=dict)  # status -> number of runs
+    rank: int | None = None  # 1 + number of methods in the table that are significantly better; None where that cannot be tested
 
     def values(self, name: str) -> list[float]:
         """Return the values of a metric over seeds; those not measured are left out."""
@@ -100,7 +105,7 @@ class Table:
     def cells(self) -> tuple[list[str], list[list[str]]]:
         """Return headings and rows of text."""
         scales = {m.name: scale_for(m, [row.mean(m.name) for row in self.rows]) for m in self.metrics}
-        heads = ["method", "n", *(self._heading(m, scales[m.name].unit) for m in self.metrics)]
+        heads = ["method", "n", "rank", *(self._heading(m, scales[m.name].unit) for m in self.metrics)]
         lines = []
         for row in self.rows:
             cells = []
@@ -108,7 +113,7 @@ class Table:
                 text = format_value(m, row.mean(m.name), row.deviation(m.name), scale=scales[m.name])
                 unit = scales[m.name].unit
                 cells.append(text.removesuffix(f" {unit}") if unit else text)
-            lines.append([row.label, str(len(row.runs)), *cells])
+            lines.append([row.label, str(len(row.runs)), MISSING if row.rank is None else str(row.rank), *cells])
         return heads, lines
 
     def _heading(self, m: Metric, unit: str) -> str:
@@ -150,11 +155,11 @@ def render(tables: Sequence[Table], style: str) -> str:
     if style != "csv":
         return "\n\n".join(table.render(style) for table in tables)
     columns = list(dict.fromkeys(m.name for table in tables for m in table.metrics))
-    lines: list[list[Any]] = [[*GROUP, "method", "n", "failed", *(name for c in columns for name in (c, f"{c}_std"))]]
+    lines: list[list[Any]] = [[*GROUP, "method", "n", "failed", "rank", *(name for c in columns for name in (c, f"{c}_std"))]]
     for table in tables:
         for row in table.rows:
             figures = [value for c in columns for value in (row.mean(c), row.deviation(c))]
-            lines.append([*table.about.values(), row.label, len(row.runs), sum(row.failures.values()), *figures])
+            lines.append([*table.about.values(), row.label, len(row.runs), sum(row.failures.values()), row.rank, *figures])
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(lines)  # None is an empty cell
     return text.getvalue().rstrip("\n")
@@ -176,7 +181,7 @@ def build(
     ``reasons`` maps (task, label) to why a method cannot do a task. Where a seed was run under several keys (the code changed), the
     latest record counts, and records of other settings or code never share a row with it.
     """
-    columns = [metric(name) for name in dict.fromkeys([*metrics, sort])]
+    columns = [metric(name) for name in dict.fromkeys([*metrics, sort, "test_accuracy"])]
     rows, broken = store.select({**GROUP, **ROW, **{m.name: m.path for m in columns}})
     for row, m in itertools.product(rows, columns):
         row[m.name] = None if row[m.name] is None else float(row[m.name])  # "NaN" is a text in JSON
@@ -202,8 +207,20 @@ def build(
         missing = {label: why for (task, label), why in (reasons or {}).items() if task == about["task"]}
         named = [row["metric"] for row in members if row["metric"]]
         main = named[0] if named else "accuracy"
-        tables.append(Table(about, _rows(members, as_task_metric(metric(sort), main)), [as_task_metric(m, main) for m in shown], missing))
+        table = Table(about, _rows(members, as_task_metric(metric(sort), main)), [as_task_metric(m, main) for m in shown], missing)
+        _rank(table.rows, as_task_metric(metric("test_accuracy"), main), main)
+        tables.append(table)
     return tables, broken
+
+
+def _rank(rows: Sequence[Row], by: Metric, main: str) -> None:
+    """Rank rows by their main metric. The items decide along with the seeds only where the metric is the share of right items."""
+    found = []
+    for row in rows:
+        bits = {run["seed"]: decode_bits(run["correct"], run["items"]) for run in row.runs if run["correct"]} if main == "accuracy" else {}
+        found.append(Runs({run["seed"]: run[by.name] for run in row.runs if run[by.name] is not None}, bits))
+    for row, rank in zip(rows, ranks(found, by.direction == "higher"), strict=True):
+        row.rank = rank
 
 
 def _adopt_failures(groups: dict[tuple, list[dict[str, Any]]]) -> None:
