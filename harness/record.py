@@ -144,7 +144,7 @@ class Time(Part):
     epoch_mean: float = Field(description="mean over epochs of all phases, evaluation off the clock")
     training: float = Field(description="sum over epochs, evaluation off the clock")
     to_target: float | None = Field(
-        description="training seconds until validation reached the budget's target; None if missed or no target"
+        description="training seconds until validation reached the budget's target; infinite if missed, None without a target"
     )
     loading: float | None = Field(None, description="of the training seconds, those in which training waited for its batches")
     loader_throughput: float | None = Field(None, description="samples per second of waiting for batches")

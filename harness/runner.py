@@ -155,6 +155,7 @@ def run_job(job: dict[str, Any], emit: Emit) -> Record:
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs a pass over every new tensor
     parts: dict[str, Any] = {}
+    others = environment.gpu_processes() if spec.device.startswith("cuda") else None  # before this process uses one
     status, failed = "ok", None
     try:
         keep = Store(job["results"]).network_path(job["key"]) if job["keep_networks"] else None
@@ -171,6 +172,8 @@ def run_job(job: dict[str, Any], emit: Emit) -> Record:
         parts.setdefault("warnings", []).append(
             f"load average {load:.1f} exceeded the {parts['environment'].cores} cores: times are not to be trusted"
         )
+    if others:
+        parts.setdefault("warnings", []).append(f"{others} other process(es) computed on the GPUs: times are not to be trusted")
     return Record(
         key=job["key"],
         status=status,

@@ -34,6 +34,7 @@ PATHS = {
     "backward_time": "time.backward_median",
     "optimizer_time": "time.optimizer_median",
     "epoch_time": "time.epoch_mean",
+    "target_time": "time.to_target",
     "loading_time": "time.loading",
     "total_time": "time.total",
     "latency": "inference.latency_median",
@@ -114,3 +115,7 @@ def test_a_column_shares_the_unit_of_its_largest_value():
     assert scale.unit == "MiB"
     assert format_value(saved, 2**19, scale=scale) == "0.5000 MiB"
     assert scale_for(saved, []).unit == "B"
+
+
+def test_a_time_that_was_never_reached_is_infinite():
+    assert format_value(metric("target_time"), math.inf) == "∞"
