@@ -159,12 +159,12 @@ def scale(
     "list", epilog="Examples: `spikebench list methods` · `spikebench list tasks` · `spikebench list methods --task detection/digit-scenes`"
 )
 def list_(
-    what: Annotated[str, typer.Argument(help="methods, tasks or probes")],
+    what: Annotated[str, typer.Argument(help="methods, tasks, probes or metrics")],
     task: Annotated[str, typer.Option("--task", "-t", help="With methods: say which can do this task, and why the others cannot.")] = "",
     format: Annotated[str, typer.Option("--format", "-f", help="terminal or github.")] = "terminal",
     plugin: Plugins = None,
 ) -> None:
-    """List methods, tasks or probes, with where each comes from and why it cannot run here."""
+    """List methods, tasks or probes, with where each comes from and why it cannot run here; or the metrics and what they mean."""
     from harness.commands.list import list_plugins as work
 
     work(what, task, format, plugin or [])
