@@ -115,6 +115,14 @@ _ALL = (
     _lower(
         "cuda_bytes", "CUDA peak", "B", "memory.cuda_peak_bytes", ".4g", "peak of the CUDA allocator in training above what was resident"
     ),
+    _higher(
+        "gradient_cosine",
+        "gradient cosine",
+        "",
+        "gradients.mean_cosine",
+        ".4f",
+        "mean over weights of the cosine to the gradient through all steps",
+    ),
     _lower("step_time", "step time", "s", "time.step_median", ".4g", "median time of a training step"),
     _lower("forward_time", "forward time", "s", "time.forward_median", ".4g", "median time of a step outside backward pass and optimiser"),
     _lower("backward_time", "backward time", "s", "time.backward_median", ".4g", "median time of a step's backward passes"),

@@ -155,6 +155,22 @@ class Time(Part):
     phases: list[PhaseTime]
 
 
+class Gradient(Part):
+    """How a weight's gradient by an approximating rule compares with that of back-propagation through all steps."""
+
+    name: str
+    cosine: float | None = Field(description="cosine of the two; None where one of them is zero")
+    ratio: float | None = Field(description="norm of the rule's over that of the exact one; None where that is zero")
+
+
+class Gradients(Part):
+    """Agreement of an approximating rule with back-propagation through all steps, on the trained network."""
+
+    mean_cosine: float | None = Field(description="mean over parameters that have one")
+    samples: int = Field(description="training samples of the batch that was used")
+    parameters: list[Gradient]
+
+
 class Inference(Part):
     """Speed of the trained network."""
 
@@ -220,6 +236,7 @@ class Record(Part):
     memory: Memory | None = None
     time: Time | None = None
     inference: Inference | None = None
+    gradients: Gradients | None = Field(None, description="None for a method whose gradients are exact")
     trace: list[Epoch] = Field([], description="one entry per epoch")
     report: dict[str, Any] = Field({}, description="further figures from the method")
     probes: dict[str, dict[str, Any]] = Field({}, description="figures of the probes, by name")

@@ -29,13 +29,14 @@ from harness.allocator import use_huge_pages
 from harness.evaluate import evaluate
 from harness.identity import make
 from harness.loop import EpochTrace, train
+from harness.meters.agreement import agreement
 from harness.meters.inference import latency, throughput
 from harness.meters.resident import HostPeak
 from harness.meters.spikes import SpikeMeter
 from harness.meters.synops import SynopsMeter
 from harness.meters.training import TrainingMeter
 from harness.method import Method, Phase
-from harness.record import Epoch, Inference, Record, Settings
+from harness.record import Epoch, Gradient, Gradients, Inference, Record, Settings
 from harness.registry import Registries
 from harness.spec import RunSpec
 from harness.store import Store
@@ -45,6 +46,7 @@ from harness.task import Training
 MARK = "\x1espikebench "
 SYNOPS_SAMPLES = 64  # synaptic operations are costly to count, and vary little between samples
 THROUGHPUT_BATCH = 128
+AGREEMENT_BATCH = 32  # the exact gradient keeps all steps of it
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -92,6 +94,7 @@ def execute(method: Method, spec: RunSpec, registries: Registries, started: floa
     emit({"event": "stage", "stage": "measuring"})
     activity = activity_part(spikes, *count_operations(method, net))
     speed = time_inference(method, net)
+    gradients = compare_gradients(method, net)
     report = method.report(net)
     probes = {}
     for name in spec.probes:
@@ -106,6 +109,7 @@ def execute(method: Method, spec: RunSpec, registries: Registries, started: floa
         "time": time_part(trained, task.budget.target, task.metric, time.time() - started),
         "inference": speed,
         "trace": [Epoch(**asdict(trace)) for trace in trained.traces],
+        "gradients": gradients,
         "report": report,
         "probes": probes,
         "warnings": list(dict.fromkeys(task.warnings))
@@ -124,6 +128,15 @@ def extrapolate(method: Method, net: nn.Module) -> dict[str, float | str]:
         except Exception as error:  # parts with weights per time step, for one, fit one length only
             found[name] = f"{type(error).__name__}: {failure.first_line(error)}"
     return found
+
+
+def compare_gradients(method: Method, net: nn.Module) -> Gradients | None:
+    """Return how an approximating rule agrees with back-propagation through all steps on some training samples, or None."""
+    batch = next(method.task.batches("train", min(method.training.batch_size, AGREEMENT_BATCH)))
+    found = agreement(method, net, batch)
+    cosines = [each.cosine for each in found if each.cosine is not None]
+    mean = sum(cosines) / len(cosines) if cosines else None
+    return Gradients(mean_cosine=mean, samples=len(batch.inputs), parameters=[Gradient(**asdict(e)) for e in found]) if found else None
 
 
 def count_operations(method: Method, net: nn.Module) -> tuple[Any, int]:

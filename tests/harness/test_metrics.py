@@ -29,6 +29,7 @@ PATHS = {
     "transient_bytes": "memory.transient_bytes",
     "rss_bytes": "memory.peak_rss_growth_bytes",
     "cuda_bytes": "memory.cuda_peak_bytes",
+    "gradient_cosine": "gradients.mean_cosine",
     "step_time": "time.step_median",
     "forward_time": "time.forward_median",
     "backward_time": "time.backward_median",
@@ -52,7 +53,7 @@ def test_names_are_keys_and_titles_are_distinct():
     assert len({each.title for each in METRICS.values()}) == len(METRICS)
 
 
-HIGHER = ("test_accuracy", "validation_accuracy", "throughput", "activation_sparsity", "connection_sparsity")
+HIGHER = ("test_accuracy", "validation_accuracy", "throughput", "activation_sparsity", "connection_sparsity", "gradient_cosine")
 
 
 @pytest.mark.parametrize("name", METRICS)
