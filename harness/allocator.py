@@ -21,9 +21,9 @@ both                  5.7-7.7      11-14        53-57      1335-1907    4.0-4.6
 both, after 2 steps   -            -            -          1202-1595    2.6-2.9
 ====================  ===========  ===========  =========  ===========  =================
 
-The last line is what a run does. ``GLIBC_TUNABLES=glibc.malloc.hugetlb=1``, which must be set from outside, in place of PyTorch's huge pages
-is no better (LIF 5.1-5.7 and 13-14), so it is not used. Kept stretches of the heap do not always fit what comes next, hence the higher
-peak; that is why memory is measured before.
+The last line is what a run does. ``GLIBC_TUNABLES=glibc.malloc.hugetlb=1``, to be set from outside, in place of PyTorch's huge pages is no
+better (LIF 5.1-5.7 and 13-14): it is not used. Kept stretches of the heap do not always fit what comes next, hence the higher peak; that is
+why memory is measured before.
 """
 
 from __future__ import annotations
