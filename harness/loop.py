@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from harness.evaluate import evaluate
 from harness.loader import Loader
 from harness.meters.clock import StepClock
+from harness.meters.compiling import CompileMeter
 from harness.method import Method, Phase
 from harness.task import Batch, Training
 
@@ -36,7 +37,7 @@ class EpochTrace:
     phase: str
     epoch: int
     loss: float  # mean over the samples seen
-    seconds: float  # training only, evaluation off the clock
+    seconds: float  # training only, evaluation off the clock; a step that was not timed counts as the mean of the others
     validation: float  # main metric on the validation split
     batches: int
     samples: int
@@ -156,6 +157,44 @@ class _Waiting:
             started = time.perf_counter()
 
 
+class _Pace:
+    """The time of an epoch as if all of its steps were ordinary ones.
+
+    Steps that are measured, or in which something is compiled, are not timed; each counts as the mean of the others. Where there are no
+    others, the time is what it was.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.begin = device, time.perf_counter()
+        self.off, self.timed, self.untimed = 0.0, 0, 0
+
+    @contextmanager
+    def step(self, clock: StepClock, ordinary: bool) -> Iterator[None]:
+        if not ordinary:
+            self._wait()
+        begin = time.perf_counter()
+        if ordinary:
+            clock.start()
+        with CompileMeter() as compiling:
+            yield
+        if ordinary and not compiling.seconds:
+            clock.stop()
+            self.timed += 1
+            return
+        clock.discard()
+        self._wait()
+        self.off += time.perf_counter() - begin
+        self.untimed += 1
+
+    def seconds(self) -> float:
+        spent = time.perf_counter() - self.begin
+        return (spent - self.off) * (1 + self.untimed / self.timed) if self.timed else spent
+
+    def _wait(self) -> None:
+        if self.device.type != "cpu":
+            torch.accelerator.synchronize(self.device)
+
+
 @dataclass
 class Trained:
     """What training leaves behind besides the weights."""
@@ -206,21 +245,16 @@ def _run_phase(
             phase.on_epoch(epoch, epochs)
         total, seen = _Sum(device), 0
         with training_modes(net, phase):
-            started = time.perf_counter()
-            waiting = _Waiting(loader)
+            pace, waiting = _Pace(device), _Waiting(loader)
             for batch in waiting:
                 measured = observer.around_step(number, count)
-                if measured is None:
-                    clock.start()
-                with measured or nullcontext(), precise():
+                with pace.step(clock, measured is None), measured or nullcontext(), precise():
                     loss = step(net, batch, update)
-                if measured is None:
-                    clock.stop()
                 total.add(loss.detach(), len(batch.targets), f"in phase {phase.name!r}, epoch {epoch}, step {count}")
                 seen += len(batch.targets)
                 count += 1
             mean = total.value() / seen  # waits for the device
-            seconds = time.perf_counter() - started
+            seconds = pace.seconds()
         if not math.isfinite(mean):
             raise DivergedError(f"mean loss is {mean} in phase {phase.name!r}, epoch {epoch}")
         if schedule:

@@ -107,6 +107,9 @@ class PhaseMemory(Part):
     )
     optimizer_bytes: int = Field(description="state of the optimiser")
     trained_bytes: int = Field(description="parameters that the phase trains")
+    rss_growth_bytes: int | None = Field(
+        None, description="CPU: peak resident memory of a step minus that without training; None on CUDA, or if the phase had too few steps"
+    )
 
 
 class Memory(Part):
@@ -117,13 +120,13 @@ class Memory(Part):
     optimizer_bytes: int
     saved_bytes: int
     transient_bytes: int | None
-    peak_rss_growth_bytes: int | None = Field(description="CPU: peak resident memory minus that before training; None on CUDA")
+    peak_rss_growth_bytes: int | None = Field(description="CPU: peak resident memory of a step minus that without training; None on CUDA")
     cuda_peak_bytes: int | None = Field(description="CUDA: allocator peak minus what was resident; None on CPU")
     phases: list[PhaseMemory]
 
 
 class PhaseTime(Part):
-    """All step times of one phase, in microseconds; measured (memory) steps are left out."""
+    """All step times of one phase, in microseconds; steps in which memory was measured or something was compiled are left out."""
 
     phase: str
     total: list[int]
@@ -141,8 +144,8 @@ class Time(Part):
     forward_median: float | None
     backward_median: float | None
     optimizer_median: float | None
-    epoch_mean: float = Field(description="mean over epochs of all phases, evaluation off the clock")
-    training: float = Field(description="sum over epochs, evaluation off the clock")
+    epoch_mean: float = Field(description="mean over epochs of all phases, evaluation, measuring and compiling off the clock")
+    training: float = Field(description="sum over epochs, evaluation, measuring and compiling off the clock")
     to_target: float | None = Field(
         description="training seconds until validation reached the budget's target; infinite if missed, None without a target"
     )
@@ -151,6 +154,7 @@ class Time(Part):
     training_throughput: float | None = Field(None, description="samples per second of training")
     between_phases: float = Field(description="time of the method's own work between phases: conversion, calibration")
     total: float = Field(description="from process start to the end of measuring")
+    compile: float | None = Field(None, description="time that torch.compile took, anywhere in the run; None in records without it")
     warm_up_steps: int = Field(description="steps per phase left out of the medians")
     phases: list[PhaseTime]
 
@@ -186,7 +190,7 @@ class Epoch(Part):
     phase: str
     epoch: int
     loss: float = Field(description="mean over the samples")
-    seconds: float = Field(description="training only")
+    seconds: float = Field(description="training only; steps in which memory was measured or something compiled count as the others do")
     validation: float = Field(description="main metric on validation")
     batches: int
     samples: int | None = None

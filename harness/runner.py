@@ -30,8 +30,8 @@ from harness.evaluate import evaluate
 from harness.identity import make
 from harness.loop import EpochTrace, train
 from harness.meters.agreement import agreement
+from harness.meters.compiling import CompileMeter
 from harness.meters.inference import latency, throughput
-from harness.meters.resident import HostPeak
 from harness.meters.spikes import SpikeMeter
 from harness.meters.synops import SynopsMeter
 from harness.meters.training import TrainingMeter
@@ -78,8 +78,7 @@ def execute(method: Method, spec: RunSpec, registries: Registries, started: floa
     torch.manual_seed(spec.seed)
     net = method.build().to(device)
     listener = Listener(net, device, emit)
-    with HostPeak() as host:
-        trained = train(method, net, spec.seed, spec.precision, listener)
+    trained = train(method, net, spec.seed, spec.precision, listener)
     if keep is not None:
         keep.parent.mkdir(exist_ok=True)
         torch.save(net, keep)
@@ -105,7 +104,7 @@ def execute(method: Method, spec: RunSpec, registries: Registries, started: floa
     return {
         "accuracy": accuracy_part(task.metric, test, validation, extrapolated),
         "activity": activity,
-        "memory": listener.result(host.growth_bytes),
+        "memory": listener.result(),
         "time": time_part(trained, task.budget.target, task.metric, time.time() - started),
         "inference": speed,
         "trace": [Epoch(**asdict(trace)) for trace in trained.traces],
@@ -176,7 +175,9 @@ def run_job(job: dict[str, Any], emit: Emit) -> Record:
         method = make(spec, registries)
         # Before training: the load average must not count this run.
         parts["environment"] = environment.describe(method.task.device, spec.threads)
-        parts |= execute(method, spec, registries, job["started"], emit, keep)
+        with CompileMeter() as compiling:
+            parts |= execute(method, spec, registries, job["started"], emit, keep)
+        parts["time"].compile = compiling.seconds
     except Exception as error:  # a record says what happened, and the matrix goes on
         status, failed = failure.describe(error)
         sys.stderr.write(failed.traceback)
