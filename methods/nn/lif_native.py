@@ -33,7 +33,7 @@ from methods.nn import native
 from methods.nn.layout import arranged, like, settled, step_like
 from methods.nn.surrogate import Arctan, Gauss, Polynomial, Rectangle, Sigmoid, Surrogate, Triangle
 
-Save = Literal["potential", "recompute"]
+Save = Literal["auto", "potential", "recompute"]
 RESETS = ("hard", "soft", "none")
 SCRATCH = 1 << 19  # numbers per thread when potentials are recomputed: about what a second-level cache holds
 

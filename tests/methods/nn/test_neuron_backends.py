@@ -60,7 +60,7 @@ OPTIONS = st.fixed_dictionaries(
         "strict": st.booleans(),
         "scale_input": st.booleans(),
         "v_init": st.sampled_from([0.0, 0.3, -0.5]),
-        "save": st.sampled_from(["potential", "recompute"]),
+        "save": st.sampled_from(["auto", "potential", "recompute"]),
     }
 )
 
@@ -289,7 +289,7 @@ def test_the_number_of_threads_changes_no_bit():
 # Memory
 
 
-@pytest.mark.parametrize("save", ["potential", "recompute"])
+@pytest.mark.parametrize("save", ["auto", "potential", "recompute"])
 @pytest.mark.parametrize("leak", [{}, {"learnable_leak": True, "scale_input": True}])
 def test_four_bytes_per_neuron_step_are_saved_for_the_backward_pass(save, leak):
     current = torch.randn(9, 4, 33, requires_grad=True)
@@ -313,6 +313,13 @@ def test_nothing_is_saved_without_gradients_and_one_step_for_an_input_that_repea
     (found,) = torch.autograd.grad(spikes.sum(), image)
     (expected,) = torch.autograd.grad(LIF(backend="reference")(image.expand(9, 4, 33)).sum(), image)
     assert_close(found, expected, 1e-6)
+
+
+def test_of_a_current_that_varies_the_potentials_are_kept_unless_the_currents_are_asked_for():
+    current = torch.randn(4, 2, 3, requires_grad=True) * 1
+    kept = {save: LIF(backend="native", save=save)(current).grad_fn.saved_tensors[0] for save in ("auto", "potential", "recompute")}
+    assert torch.equal(kept["auto"], kept["potential"])
+    assert kept["recompute"].data_ptr() == current.data_ptr() != kept["auto"].data_ptr()
 
 
 def test_a_current_that_is_changed_after_the_pass_is_noticed():
