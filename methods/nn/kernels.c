@@ -24,7 +24,7 @@
 typedef ptrdiff_t idx;
 
 enum { HARD, SOFT, NONE };
-enum { RECTANGLE, LINEAR, SIGMOID, GAUSS, ARCTAN }; /* triangle and polynomial are both LINEAR: max(0, c0 - c1 |d|) c2 */
+enum { RECTANGLE, LINEAR, SIGMOID, GAUSS, ARCTAN, FAST_SIGMOID }; /* triangle and polynomial are both LINEAR: max(0, c0 - c1 |d|) c2 */
 
 typedef struct {
     int32_t reset, attached, strict, surrogate, scaled;
@@ -79,6 +79,10 @@ INLINE REAL derivative(REAL d, int surrogate, REAL c0, REAL c1, REAL c2) {
         return c0 * s * (1 - s);
     }
     if (surrogate == GAUSS) return exponential(-d * d * c0) * c1;
+    if (surrogate == FAST_SIGMOID) {
+        REAL z = 1 + c0 * magnitude(d);
+        return c1 / (z * z);
+    }
     REAL z = c0 * d;
     return c1 / (1 + z * z);
 }
@@ -199,7 +203,8 @@ INLINE void lif_block_backward(const Neuron *neuron, const REAL *u, idx u_stride
         case LINEAR: BACKWARD(RESET, LINEAR, LEARN)       \
         case SIGMOID: BACKWARD(RESET, SIGMOID, LEARN)     \
         case GAUSS: BACKWARD(RESET, GAUSS, LEARN)         \
-        default: BACKWARD(RESET, ARCTAN, LEARN)           \
+        case ARCTAN: BACKWARD(RESET, ARCTAN, LEARN)       \
+        default: BACKWARD(RESET, FAST_SIGMOID, LEARN)     \
     }
 
 #define BACKWARD(RESET, SURROGATE, LEARN)                                                                                               \

@@ -12,7 +12,8 @@ import triton
 import triton.language as tl
 
 HARD, SOFT = tl.constexpr(0), tl.constexpr(1)  # as in methods.nn.lif_native.RESETS
-RECTANGLE, LINEAR, SIGMOID, GAUSS = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2), tl.constexpr(3)  # as its ``coefficients``
+RECTANGLE, LINEAR, SIGMOID = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)  # as its ``coefficients``
+GAUSS, ARCTAN = tl.constexpr(3), tl.constexpr(4)
 STAGES = tl.constexpr(4)  # rows that are on their way from memory while one is worked on
 
 
@@ -47,9 +48,12 @@ def derivative(d, c0, c1, c2, SURROGATE: tl.constexpr):
         return c0 * s * (1.0 - s)
     elif SURROGATE == GAUSS:
         return tl.exp(-d * d * c0) * c1
-    else:
+    elif SURROGATE == ARCTAN:
         z = c0 * d
         return c1 / (1.0 + z * z)
+    else:  # the fast sigmoid
+        z = 1.0 + c0 * tl.abs(d)
+        return c1 / (z * z)
 
 
 @triton.jit

@@ -31,7 +31,7 @@ from torch.autograd.function import once_differentiable
 
 from methods.nn import native
 from methods.nn.layout import arranged, like, settled, step_like
-from methods.nn.surrogate import Arctan, Gauss, Polynomial, Rectangle, Sigmoid, Surrogate, Triangle
+from methods.nn.surrogate import Arctan, FastSigmoid, Gauss, Polynomial, Rectangle, Sigmoid, Surrogate, Triangle
 
 Save = Literal["auto", "potential", "recompute"]
 RESETS = ("hard", "soft", "none")
@@ -77,6 +77,8 @@ def coefficients(surrogate: Surrogate) -> tuple[int, float, float, float] | None
         return 3, 1 / (2 * surrogate.a), 1 / math.sqrt(2 * math.pi * surrogate.a), 0.0
     if kind is Arctan:
         return 4, math.pi / 2 * surrogate.alpha, surrogate.alpha / 2, 0.0
+    if kind is FastSigmoid:
+        return 5, surrogate.alpha, surrogate.scale * surrogate.alpha / 2, 0.0
     return None
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from harness.meters.memory import SavedTensors
 from methods.nn.neuron import LIF
 from methods.nn.stepping import stepping
-from methods.nn.surrogate import Arctan, Gauss, Polynomial, Rectangle, Sigmoid, Triangle
+from methods.nn.surrogate import Arctan, FastSigmoid, Gauss, Polynomial, Rectangle, Sigmoid, Triangle
 
 pytest.importorskip("triton")
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.skipif(not INTERPRETED and not torch.cuda.is_available(), reason="neither a CUDA device nor TRITON_INTERPRET=1"),
 ]
 
-SURROGATES = [Rectangle(0.7), Triangle(1.5, 0.3), Polynomial(2.0), Sigmoid(1.3), Gauss(1.7), Arctan(3.1)]
+SURROGATES = [Rectangle(0.7), Triangle(1.5, 0.3), Polynomial(2.0), Sigmoid(1.3), Gauss(1.7), Arctan(3.1), FastSigmoid(2.6, 0.7)]
 # The error of rounding a result, as a fraction: half a place, but the interpreter cuts bfloat16 off instead of rounding it.
 PLACES = {torch.float32: 1e-6, torch.float16: 2**-11, torch.bfloat16: 2**-7 if INTERPRETED else 2**-8}
 SHAPE = (5, 2, 150)  # two blocks, the second not full

@@ -19,12 +19,12 @@ from harness.meters.memory import SavedTensors
 from methods.nn import lif_native, native
 from methods.nn.neuron import LIF, backends
 from methods.nn.stepping import stepping
-from methods.nn.surrogate import Arctan, Gauss, Polynomial, Rectangle, Sigmoid, Triangle
+from methods.nn.surrogate import Arctan, FastSigmoid, Gauss, Polynomial, Rectangle, Sigmoid, Triangle, piecewise_quadratic
 
 DOUBLE = torch.float64
 SURROGATES = [
     Rectangle(), Rectangle(0.7), Triangle(), Triangle(1.5, 0.3), Polynomial(), Polynomial(2.0), Sigmoid(), Sigmoid(1.3), Gauss(),
-    Gauss(1.7), Arctan(), Arctan(3.1),
+    Gauss(1.7), Arctan(), Arctan(3.1), FastSigmoid(), FastSigmoid(25.0, 0.08), piecewise_quadratic(0.8),
 ]  # fmt: skip
 
 requires_compiler = pytest.mark.skipif(not native.available(torch.float32), reason=f"no native kernels: {native.describe()}")
@@ -118,6 +118,8 @@ def formula(surrogate, d: Tensor) -> Tensor:
         return surrogate.alpha * e / (1 + e) ** 2
     if isinstance(surrogate, Gauss):
         return torch.exp(-(d**2) / (2 * surrogate.a)) / math.sqrt(2 * math.pi * surrogate.a)
+    if isinstance(surrogate, FastSigmoid):
+        return surrogate.scale * surrogate.alpha / 2 * (1 + surrogate.alpha * d.abs()) ** -2.0
     return surrogate.alpha / 2 / (1 + (math.pi * surrogate.alpha * d / 2) ** 2)
 
 
