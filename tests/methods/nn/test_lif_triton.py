@@ -92,6 +92,27 @@ def test_the_gradient_of_a_learnt_leak_is_within_a_millionth_of_the_exact_one(sc
     assert all(torch.equal(*both) for both in zip(run(neuron, current, g), found, strict=True))
 
 
+@pytest.mark.parametrize("scale_input", [False, True])
+@pytest.mark.parametrize(("reset", "detach"), [("hard", False), ("soft", True), ("soft", False), ("none", True)])
+@pytest.mark.parametrize(("channels", "last"), [(None, False), (3, False), (3, True)])
+def test_leak_and_threshold_are_learnt_per_layer_and_per_channel(scale_input, reset, detach, channels, last):
+    options = {"learn": ("leak", "threshold"), "channels": channels, "scale_input": scale_input, "reset": reset, "detach_reset": detach}
+    options |= {"leak": 0.75, "surrogate": Arctan(0.5), "save": "recompute" if last else "potential"}
+    current, g = numbers(4, 2, 3, 6, 9).abs() * 2, numbers(4, 2, 3, 6, 9, seed=1).abs()
+    if last:
+        current = channels_last(current)
+    exact, neuron = LIF(backend="reference", **options).to(DEVICE, torch.float64), LIF(backend="triton", **options).to(DEVICE)
+    for each in (exact, neuron):
+        with torch.no_grad():
+            for parameter in each.parameters():
+                parameter.copy_(torch.linspace(0.5, 1, parameter.numel()).view(parameter.shape))
+    expected, found = run(exact, current.double(), g.double()), run(neuron, current, g)
+    assert torch.equal(found[0], expected[0].float())
+    assert_close(found[1], expected[1].float())
+    for one, other in zip(found[2:], expected[2:], strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=1e-6, atol=1e-6 * other.abs().max().item())
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("save", ["potential", "recompute"])
 def test_in_half_precision_state_and_arithmetic_are_in_single(dtype, save):
@@ -203,12 +224,12 @@ def test_what_is_saved_are_the_currents_or_potentials_in_single_precision(dtype)
 @pytest.mark.parametrize(("carry", "recompute"), [(0, 1), (1, 0)])
 def test_the_operator_is_registered_as_torch_wants_it(carry, recompute):
     from methods.nn import lif_triton
-    from methods.nn.lif_native import Flags, Numbers
+    from methods.nn.lif_settings import Flags, Numbers
 
-    settings = Numbers(0.0, 1.0, 0.0, 1.0, 1.0, 1.0), Flags(0, 1, 0, 1, 0, 1, recompute, carry)
+    settings = Numbers(0.0, 1.0, 0.0, 1.0, 1.0, 1.0), Flags(0, 1, 0, 1, 0, 1, recompute, carry, 0)
     current, v0 = numbers(4, 2, 5).requires_grad_(), numbers(2, 5, seed=1).requires_grad_()
     leak = torch.tensor(0.5, device=DEVICE, requires_grad=True)
-    torch.library.opcheck(lif_triton.operator, (current, v0, leak, *(list(part) for part in settings)))
+    torch.library.opcheck(lif_triton.lif.operator, (current, v0, None, leak, None, *(list(part) for part in settings)))
 
 
 def test_a_compiled_function_has_the_same_numbers():
@@ -225,5 +246,9 @@ def test_what_the_kernels_cannot_do_is_refused_with_a_reason():
     neuron = LIF(backend="triton")
     with pytest.raises(RuntimeError, match="triton backend cannot be used: it knows float32, bfloat16, float16, the current is"):
         neuron(numbers(2, 3).double())
+    with pytest.raises(RuntimeError, match="does not know refractory neurons"):
+        LIF(backend="triton", refractory=1)(numbers(2, 3))
+    with pytest.raises(RuntimeError, match="does not pack bits"):
+        LIF(backend="triton", save="bits", surrogate=Rectangle())(numbers(2, 3))
     with pytest.raises(RuntimeError, match="does not know the surrogate"):
         LIF(backend="triton", surrogate=lambda d: d)(numbers(2, 3))
