@@ -146,8 +146,9 @@ class Compiled:
             part = [sequence[start : start + length] for sequence in rows]
             piece = self._piece(part, state, parameters, wanted)
             if spikes is None:
-                one = piece.spikes
-                spikes = one.new_empty_strided((len(rows[0]), *one.shape), (one.numel(), *one.stride()), device=sequences[0].device)
+                one, device = piece.spikes, sequences[0].device
+                shape, strides = (len(rows[0]), *one.shape), (one.numel(), *one.stride())
+                spikes = torch.empty_strided(shape, strides, dtype=one.dtype, device=device)
                 out = spikes.unbind(0)
             pieces.append(piece)
             states.append(state)

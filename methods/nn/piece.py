@@ -23,6 +23,8 @@ from torch import Tensor
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from methods.nn import sums
+
 State = tuple[Tensor, ...]
 Step = Callable[..., tuple[Tensor, State]]
 Sequences = Sequence[Sequence[Tensor]]  # [sequence][step]
@@ -147,4 +149,5 @@ def _compiled(function: Callable[..., Any], inputs: Sequence[Tensor], again: boo
             raise UnsuitableError(f"a step draws random numbers ({node.target}), and the backward pass runs it again")
         if node.op == "get_attr" and getattr(getattr(graph, node.target, None), "requires_grad", False):
             raise UnsuitableError("the step function closes over a tensor that takes a gradient; it must be among the parameters")
+    sums.merge(graph)
     return compile_graph(graph, inputs)
