@@ -64,7 +64,10 @@ class Piece:
         self._step, self._counts = step, (len(sequences), len(sequences[0]), len(state), len(parameters))
         self._wanted = wanted[: len(sequences)], wanted[len(sequences) :]
         inputs = [part.detach() for part in (*(row for rows in sequences for row in rows), *state, *parameters)]
-        with torch.no_grad():
+        # Tracing runs the steps: hooks of the caller on saved tensors must not see that, nor its random numbers be used up.
+        gpus = {part.device for part in inputs if part.is_cuda}
+        hidden = torch.autograd.graph.saved_tensors_hooks(lambda x: x, lambda x: x)
+        with torch.no_grad(), hidden, torch.random.fork_rng(gpus):
             sequences, state, parameters, _ = self._split(inputs)
             spikes, after = run(step, [rows[:1] for rows in sequences], state, parameters)
             self.spikes = torch.empty_like(spikes[0], device="meta")

@@ -40,6 +40,10 @@ def _shape(node: Node) -> tuple[int, ...]:
     return tuple(node.meta["tensor_meta"].shape)
 
 
+def _dtype(node: Node) -> torch.dtype:
+    return node.meta["tensor_meta"].dtype
+
+
 def _common(a: Node, b: Node) -> int:
     """Return how many operations, from the end, are the same in both and used nowhere else, up to the first sum; 0 without one."""
     depth, last = 0, 0
@@ -47,12 +51,12 @@ def _common(a: Node, b: Node) -> int:
         alone = len(a.users) == len(b.users) == 1
         if not alone or a.target not in LINEAR or a.target is not b.target or a.args[1:] != b.args[1:] or a.kwargs != b.kwargs:
             break
+        if _shape(a.args[0]) != _shape(b.args[0]) or _dtype(a.args[0]) != _dtype(b.args[0]):
+            break
         depth += 1
         if a.target in (aten.sum.default, aten.sum.dim_IntList):
             last = depth
         a, b = a.args[0], b.args[0]
-        if _shape(a) != _shape(b) or a.meta["tensor_meta"].dtype != b.meta["tensor_meta"].dtype:
-            break
     return last
 
 
