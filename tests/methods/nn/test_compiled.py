@@ -289,10 +289,10 @@ def test_without_a_compiler_the_steps_run_as_they_are_and_the_reason_is_given(mo
     module.why_not.cache_clear()
     try:
         monkeypatch.setenv("CXX", "no-such-compiler")
-        monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("no-such-compiler",))
         neuron = LIF(leak=0.64, backend="compiled")
         current = torch.randn(4, 2, 6)
-        assert torch.equal(neuron(current), LIF(leak=0.64, backend="reference")(current))
+        with torch._inductor.config.patch({"cpp.cxx": ("no-such-compiler",)}):
+            assert torch.equal(neuron(current), LIF(leak=0.64, backend="reference")(current))
         assert neuron.compiled().reason.startswith("no C++ compiler was found; tried ")
     finally:
         module.why_not.cache_clear()
