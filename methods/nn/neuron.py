@@ -66,12 +66,12 @@ class LIF(Stateful):
     ignores its input and emits nothing, its potential stays as the reset left it.
 
     ``save`` is what kernels keep for the backward pass: "potential"; "recompute", the currents, from which they compute the potentials
-    again; "bits", 2 bits per neuron-step instead of 32 (1 with a soft reset or none), exact where a gradient depends on no more: the
-    surrogate a ``Rectangle``, the reset soft, none, or hard and detached, the leak not learnt, not refractory (packing takes time, see the
-    table of the module); or "auto", the currents
-    where they are smaller, as they are the same at every step or in half precision, and else the potentials. Forward + backward with
-    potentials took 0.6 to 0.8 times as long as with currents at T = 4 and 16 (32 x 4096 neurons, 2 threads), and about as long at T = 64.
-    A refractory neuron keeps currents, and so does a scaled input with a learnt leak.
+    again; "bits", 2 bits per neuron-step instead of 32 (1 with a soft reset or none, and a threshold that is not learnt), exact where a
+    gradient depends on no more: the surrogate a ``Rectangle``, the reset soft, none, or hard and detached, the leak not learnt, not
+    refractory (packing takes time, see the table above); or "auto", the currents where they are smaller, as they are the same at every step
+    or in half precision, and else the potentials. Forward + backward with potentials took 0.6 to 0.8 times as long as with currents at
+    T = 4 and 16 (32 x 4096 neurons, 2 threads), and about as long at T = 64. A scaled input with a learnt leak keeps currents, and so does
+    a refractory neuron, with the state before each piece when stepping.
 
     ``used`` is the backend of the last call. Raises ValueError for an unknown reset, backend, save or name in ``learn``, for "bits" where
     it would not be exact; for a threshold to learn that is not positive, a negative ``refractory``, and currents without those channels;
