@@ -42,21 +42,26 @@ def _values(
     """Return leak, gain and threshold, rounded as PyTorch would, and the tensors that must outlive the call."""
     if leak is None and threshold is None:
         return _fixed(numbers.leak, numbers.threshold, flags.scaled), ()
-    leak, threshold = (None if p is None else p.detach().to(dtype).contiguous() for p in (leak, threshold))
     values = native.Values(numbers.leak, 1 - numbers.leak if flags.scaled else 1.0, numbers.threshold)
-    if leak is not None and channels:
-        values.leaks = leak.data_ptr()
-    elif leak is not None:
-        values.leak, values.gain = leak.item(), (1 - leak).item() if flags.scaled else 1.0
-    if threshold is not None and channels:
-        values.thresholds = threshold.data_ptr()
-    elif threshold is not None:
+    if channels:
+        leak, threshold = _dense(leak, dtype), _dense(threshold, dtype)
+        values.leaks, values.thresholds = _address(leak), _address(threshold)
+        return values, (leak, threshold)
+    if leak is not None:
+        values.leak, values.gain = leak.item(), (1 - leak.to(dtype)).item() if flags.scaled else 1.0
+    if threshold is not None:
         values.threshold = threshold.item()
-    return values, (leak, threshold)
+    return values, ()
 
 
 def _address(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
+
+
+def _dense(parameter: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    if parameter is None or (parameter.dtype == dtype and parameter.is_contiguous()):
+        return parameter
+    return parameter.detach().to(dtype).contiguous()
 
 
 def _arranged(step: Tensor | None, model: Tensor) -> Tensor | None:

@@ -40,12 +40,10 @@ def state_type(dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if dtype.itemsize == 2 else dtype
 
 
-def channel_stride(sequence: Tensor, *parameters: Tensor | None) -> tuple[int, int]:
+def channel_stride(sequence: Tensor, leak: Tensor | None, threshold: Tensor | None) -> tuple[int, int]:
     """Return the number of channels of the parameters (0: they are numbers), and how far apart those of ``[T, B, C, ...]`` lie."""
-    if all(p is None for p in parameters):
-        return 0, 1
-    channels = max(p.numel() for p in parameters if p is not None)
-    return (channels, max(sequence.stride(2), 1)) if channels > 1 else (0, 1)
+    one = leak if leak is not None else threshold
+    return (one.numel(), max(sequence.stride(2), 1)) if one is not None and one.numel() > 1 else (0, 1)
 
 
 def gathered(sums: Tensor | None, parameter: Tensor | None, sequence: Tensor, channels: int) -> Tensor | None:
@@ -53,8 +51,9 @@ def gathered(sums: Tensor | None, parameter: Tensor | None, sequence: Tensor, ch
     if sums is None or parameter is None:
         return None
     if channels:
-        sums = sums.as_strided(sequence.shape[1:], sequence.stride()[1:]).transpose(0, 1).flatten(1).sum(1)
-    return (sums if channels else sums.sum()).to(parameter.dtype).view(parameter.shape)
+        sums = sums.as_strided(sequence.shape[1:], sequence.stride()[1:]).sum((0, *range(2, sequence.dim() - 1)))
+    found = (sums if channels else sums.sum()).to(parameter.dtype)
+    return found.view(parameter.shape) if found.dim() != parameter.dim() else found
 
 
 def make_kept(current: Tensor, leak: Tensor | None, threshold: Tensor | None, flags: Flags) -> tuple[Tensor | None, Tensor | None]:

@@ -16,7 +16,8 @@ threads    C, T = 4, 16, 64            Numba, T = 4, 16, 64
 
 So on one thread Numba is ahead at T = 4 and C beyond; on two C is ahead, but for one run at T = 64 in which Numba was. An OpenMP kernel
 also shares the threads that PyTorch already has (its ``libgomp.so.1`` is the one that the loader finds). A fresh process pays 0.1 ms to
-open the compiled file; importing Numba and loading its cache takes 0.45 s. Compiling takes 10 s per precision, once per machine and user.
+open the compiled file; importing Numba and loading its cache takes 0.45 s. Compiling takes 8 s (float)
+and 4 s (double), once per machine and user.
 
 The compiled file lies in ``$XDG_CACHE_HOME/spikebench`` (``~/.cache/spikebench``), named by a hash of source, compiler, flags and CPU;
 where that cannot be written, in a temporary folder for the length of the process. ``SPIKEBENCH_NATIVE=0`` turns the kernels off.

@@ -8,16 +8,30 @@ For input current ``I[t]`` of shape ``[T, B, ...]`` (``v`` starts at ``v_init``)
          = u[t] - threshold * s[t]            reset "soft" (by subtraction)
          = u[t]                               reset "none"
 
-``leak = 1`` is the integrate-and-fire neuron. Source: STBP (Wu et al. 2018), in the three-stage form.
+``leak = 1`` is the integrate-and-fire neuron. Source: STBP (Wu et al. 2018), in the three-stage form. With a refractory period of R steps,
+``s[t] = 0`` and ``v[t] = v[t-1]`` for the R steps after a spike. Leak and threshold are numbers, or learnt per layer or channel.
 
 Backends: "reference" is the loop below, PyTorch's operations and autograd, the definition; "native" computes the same in one pass over time
-each way (``methods.nn.lif_native``), on the CPU in single and double precision, for the surrogates of ``methods.nn.surrogate``; "triton"
-does so on CUDA (``methods.nn.lif_triton``); "compiled" is ``torch.compile`` of a few steps at a time (``methods.nn.compiled``). "auto" is
-native on the CPU wherever it can be: no size was found at which the reference is faster (at worst 1.36 times the time of native, one
-neuron, T = 1, float64). Elsewhere it is the reference: the Triton kernels were tested in Triton's interpreter and are not measured on a
-GPU yet, so they must be asked for. One thread of a Zen 4, forward + backward in us, reference and native, minima of interleaved runs:
-T = 1, 1 neuron 159, 79; T = 4, 64 neurons 355, 81; T = 16, 8192 neurons 1680, 170; T = 4, 65536 neurons 1550, 250. A training step of
-stbp (static/digits, events/digits-saccade) takes 1.1 to 1.4 times as long with the reference, disturbed runs aside.
+each way (``methods.nn.lif_native``), on the CPU in single and double precision and in bfloat16, for the surrogates of
+``methods.nn.surrogate``; "triton" does so on CUDA (``methods.nn.lif_triton``); "compiled" is ``torch.compile`` of a few steps at a time
+(``methods.nn.compiled``). "auto" is native on the CPU wherever it can be: no size was found at which the reference is faster; they are even
+at T = 1 with one neuron per channel whose leak and threshold are learnt (231 us, 230 us). Elsewhere it is the reference: the Triton kernels
+were tested in Triton's interpreter and are not measured on a GPU yet, so they must be asked for. One thread of a Zen 4, forward + backward
+in us (the last column in ms), reference and native, minima of interleaved runs; T = 1, 1 neuron: 165, 133.
+
+=======================================  ===================  =====================  ============================
+reference, native (us)                   T = 4, 64 neurons    T = 16, 8192 neurons   T = 64, 131072 neurons (ms)
+=======================================  ===================  =====================  ============================
+triangle, hard reset                     382, 153             1900, 357              108, 43
+leak and threshold learnt, per layer     436, 258             2096, 588              147, 44
+leak and threshold learnt, per channel   474, 281             2199, 695              160, 65
+refractory                               550, 157             4357, 666              258, 31
+bfloat16                                 382, 153             2017, 487              75, 25
+rectangle, save="potential"              384, 148             1942, 271              111, 30
+rectangle, save="bits"                   387, 155             1910, 753              114, 65
+=======================================  ===================  =====================  ============================
+
+A training step of stbp (static/digits, events/digits-saccade) takes 1.1 to 1.4 times as long with the reference, disturbed runs aside.
 """
 
 from __future__ import annotations
@@ -52,14 +66,15 @@ class LIF(Stateful):
     ignores its input and emits nothing, its potential stays as the reset left it.
 
     ``save`` is what kernels keep for the backward pass: "potential"; "recompute", the currents, from which they compute the potentials
-    again; "bits", 2 bits per neuron-step instead of 32 (1 with a soft reset or none), exact where a gradient depends on no more: the
-    surrogate a ``Rectangle``, the reset soft, none, or hard and detached, the leak not learnt, not refractory; or "auto", the currents
-    where they are smaller, as they are the same at every step or in half precision, and else the potentials. Forward + backward with
-    potentials took 0.6 to 0.8 times as long as with currents at T = 4 and 16 (32 x 4096 neurons, 2 threads), and about as long at T = 64.
-    A refractory neuron keeps currents, and so does a scaled input with a learnt leak.
+    again; "bits", 2 bits per neuron-step instead of 32 (1 with a soft reset or none, and a threshold that is not learnt), exact where a
+    gradient depends on no more: the surrogate a ``Rectangle``, the reset soft, none, or hard and detached, the leak not learnt, not
+    refractory (packing takes time, see the table above); or "auto", the currents where they are smaller, as they are the same at every step
+    or in half precision, and else the potentials. Forward + backward with potentials took 0.6 to 0.8 times as long as with currents at
+    T = 4 and 16 (32 x 4096 neurons, 2 threads), and about as long at T = 64. A scaled input with a learnt leak keeps currents, and so does
+    a refractory neuron, with the state before each piece when stepping.
 
     ``used`` is the backend of the last call. Raises ValueError for an unknown reset, backend, save or name in ``learn``, for "bits" where
-    it would not be exact, for a threshold to learn that is not positive, a negative ``refractory``, and currents without those channels;
+    it would not be exact; for a threshold to learn that is not positive, a negative ``refractory``, and currents without those channels;
     RuntimeError when a backend that was asked for cannot do what is asked.
     """
 
@@ -191,9 +206,10 @@ class LIF(Stateful):
     def _kernel(self, current: Tensor, state: State | None, triton: bool) -> Tensor:
         kind, *shape = coefficients(self.surrogate)
         leak, threshold = self.leak, self.threshold
-        learnt = leak if _is_tensor(leak) else None, threshold if _is_tensor(threshold) else None
-        fixed = [0.0 if is_learnt is not None else float(value) for value, is_learnt in zip((leak, threshold), learnt, strict=True)]
-        numbers = Numbers(*fixed, float(self.v_init), *shape)
+        learnt_leak = leak if isinstance(leak, Tensor) else None
+        learnt_threshold = threshold if isinstance(threshold, Tensor) else None
+        beta = float(leak) if learnt_leak is None else 0.0
+        numbers = Numbers(beta, float(threshold) if learnt_threshold is None else 0.0, float(self.v_init), *shape)
         choices = int(not self.detach_reset), int(self.strict), kind, int(self.scale_input), 0, self._kept(current)
         flags = Flags(RESETS.index(self.reset), *choices, int(self._stepping), self.refractory)
         if triton:
@@ -201,7 +217,7 @@ class LIF(Stateful):
         else:
             from methods.nn.lif_native import lif
         v0, r0 = (*(state or ()), None, None)[:2]
-        spikes, v1, r1 = lif(current, v0, r0, *learnt, numbers, flags)
+        spikes, v1, r1 = lif(current, v0, r0, learnt_leak, learnt_threshold, numbers, flags)
         if v1 is not None:
             self._remember((v1,) if r1 is None else (v1, r1))
         return spikes

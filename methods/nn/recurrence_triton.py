@@ -149,4 +149,3 @@ def _backward(
 
 # ``recurrence(a, b, state, length)``: the length of a part in steps (None: chosen) may be left out.
 recurrence = RecurrenceOperator("recurrence_triton", forward, backward)
-operator = recurrence.operator

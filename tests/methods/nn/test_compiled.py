@@ -85,13 +85,14 @@ def outcome(function, inputs, weights) -> list[Tensor]:
     [
         {"reset": "hard", "detach_reset": False, "surrogate": Sigmoid(), "scale_input": True, "leak": 0.7, "v_init": 0.3},
         {"reset": "soft", "learnable_leak": True, "surrogate": Arctan(), "strict": True},
+        {"learn": ("leak", "threshold"), "channels": 50, "refractory": 2, "surrogate": Arctan()},
     ],
-    ids=["hard", "soft, learnt"],
+    ids=["hard", "soft, learnt", "learnt per channel, refractory"],
 )
 def test_spikes_are_those_of_the_reference_bit_for_bit_and_gradients_its(options):
     torch.manual_seed(0)
     current, g = torch.randn(8, 3, 50) * 2, torch.randn(8, 3, 50)
-    if "learnable_leak" not in options:
+    if not LIF(**options)._parameters:
         current[3, 0, 7] = torch.nan
     expected, found = (run(LIF(backend=backend, **options), current, g) for backend in ("reference", "compiled"))
     assert 0 < expected[0].nanmean() < 1

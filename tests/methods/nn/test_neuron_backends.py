@@ -574,7 +574,7 @@ def test_bits_are_refused_where_they_would_not_be_exact(options, reason):
 
 
 @pytest.mark.parametrize("save", ["auto", "potential", "recompute"])
-@pytest.mark.parametrize("leak", [{}, {"learnable_leak": True, "scale_input": True}])
+@pytest.mark.parametrize("leak", [{}, {"learnable_leak": True, "scale_input": True}, {"refractory": 2}], ids=str)
 def test_four_bytes_per_neuron_step_are_saved_for_the_backward_pass(save, leak):
     current = torch.randn(9, 4, 33, requires_grad=True)
     neuron = LIF(save=save, backend="native", **leak)
