@@ -17,6 +17,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from harness.evaluate import final_answers
+from harness.loader import targets
 from harness.loop import Trained, Updater, make_optimizer, train
 from harness.meters.clock import StepClock
 from harness.meters.spikes import SpikeMeter
@@ -44,14 +46,14 @@ class Subject:
         """The tasks that the method claims and whose data are embedded."""
         found = []
         for name in self.registries.tasks.names():
-            task = self.registries.tasks.load(name)
+            task = self.registries.task(name)
             if task.embedded and task.unavailable() is None and self.kind.supports(task) is None:
                 found.append(name)
         return found
 
     def bind(self, task_name: str | None = None, epochs: int = EPOCHS) -> Method:
         """Return the method on a task (default: the first it can do), cut down to few samples and epochs."""
-        task = self.registries.tasks.load(task_name or self.preferred)("smoke")
+        task = self.registries.task(task_name or self.preferred)
         task.budget = replace(task.budget, train_samples=SAMPLES)
         return self.kind(task, self.options, training={"epochs": epochs, "batch_size": 32})
 
@@ -87,7 +89,7 @@ def builds_and_answers_on_every_task(subject: Subject) -> None:
         assert prediction.outputs.isfinite().all(), f"{name}: an untrained network answers with something that is not a number"
         used = prediction.steps_used
         assert used.shape == (3,) and used.min() >= 1 and used.max() <= shape[0], f"{name}: steps_used is {used.tolist()} of {shape[0]}"
-        loss = method.loss(prediction.final(), batch.targets)
+        loss = method.loss(final_answers(method.task, prediction), batch.targets)
         assert loss.dim() == 0 and loss.isfinite(), f"{name}: the loss is {loss}"
 
 
@@ -229,8 +231,8 @@ def _same(one: object, two: object) -> bool:
 
 
 def _batch(method: Method, phase: Phase) -> Batch:
-    targets = method.task.split("train").targets
-    chosen = torch.arange(len(targets)) if phase.keep is None else phase.keep(targets).nonzero().flatten()
+    data = method.task.split("train")
+    chosen = torch.arange(len(data)) if phase.keep is None else phase.keep(targets(data)).nonzero().flatten()
     return method.task.gather("train", chosen[:16])
 
 

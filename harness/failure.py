@@ -32,6 +32,12 @@ def _cut(path: re.Match[str]) -> str:
     return "/".join(parts[min(private, len(parts) - 1) :][-last:])
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an exception's message, without paths."""
+    message = str(error).strip()
+    return without_paths(message.splitlines()[0]) if message else "no message"
+
+
 def describe(error: BaseException) -> tuple[str, Failure]:
     """Return the status of a record and the failure, for an exception."""
     message = str(error)
@@ -42,8 +48,7 @@ def describe(error: BaseException) -> tuple[str, Failure]:
     else:
         status = "error"
     trace = "".join(traceback.format_exception(error))
-    first = message.strip().splitlines()[0] if message.strip() else "no message"
-    return status, Failure(message=without_paths(f"{type(error).__name__}: {first}"), traceback=without_paths(trace)[-TAIL:])
+    return status, Failure(message=f"{type(error).__name__}: {first_line(error)}", traceback=without_paths(trace)[-TAIL:])
 
 
 def from_exit(code: int, timed_out: float | None, log: str) -> tuple[str, Failure]:

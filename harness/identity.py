@@ -12,7 +12,7 @@ import hashlib
 import importlib.util
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -20,11 +20,11 @@ import torch
 
 from harness.environment import device_model
 from harness.method import Method
-from harness.plugin import UsageError
+from harness.plugin import UsageError, did_you_mean
 from harness.record import Settings
 from harness.registry import Registries
-from harness.spec import RunSpec
-from harness.task import Task
+from harness.spec import RunSpec, parse_variant
+from harness.task import SPLITS, Task
 
 PROJECT = ("harness", "methods", "suites")
 
@@ -83,7 +83,7 @@ def source_files(starts: Iterable[tuple[Path, str]], packages: Iterable[str]) ->
 def code_hash(spec: RunSpec, registries: Registries) -> str:
     """Return the hash of the source that a run depends on, independent of where it lies."""
     starts, packages = [], set(PROJECT)
-    entries = [registries.methods.entry(spec.method), registries.tasks.entry(spec.task)]
+    entries = [registries.methods.entry(spec.method), registries.tasks.entry(parse_variant(spec.task)[0])]
     entries += [registries.probes.entry(name) for name in spec.probes]
     for entry in entries:
         path = entry.path or _module_file(entry.module)
@@ -113,22 +113,34 @@ def check_device(name: str) -> torch.device:
     return device
 
 
+def bind_task(spec: RunSpec, registries: Registries) -> Task:
+    """Return the task as the spec asks for it. Raises UsageError for a device that is not here."""
+    task = registries.task(spec.task, spec.budget, check_device(spec.device))
+    if spec.samples is not None:
+        task.budget = replace(task.budget, **{f"{split}_samples": spec.samples for split in SPLITS})
+    if spec.depth is not None:
+        task.budget = replace(task.budget, backbone=replace(task.budget.backbone, depth=spec.depth))
+    return task
+
+
 def make(spec: RunSpec, registries: Registries) -> Method:
     """Return the method bound to its task, as the spec asks. Raises UsageError where the spec does not fit them."""
-    task: Task = registries.tasks.load(spec.task)(spec.budget, check_device(spec.device))
+    task = bind_task(spec, registries)
     method = registries.methods.load(spec.method)
     return method(task, spec.options, spec.track, spec.steps, spec.training)
 
 
 def plan(spec: RunSpec, registries: Registries) -> Plan:
     """Resolve a spec; a pair that cannot run gives a plan with the reason."""
-    method_class, task_class = registries.methods.load(spec.method), registries.tasks.load(spec.task)
-    reason = task_class.unavailable() or method_class.supports(task_class)
+    budgets = registries.tasks.load(parse_variant(spec.task)[0]).budgets
+    if spec.budget not in budgets:
+        return Plan(spec, None, None, f"it has no budget {spec.budget!r}{did_you_mean(spec.budget, budgets)}")
+    task = bind_task(spec, registries)
+    reason = task.unavailable() or registries.methods.load(spec.method).supports(task)
     if reason:
         return Plan(spec, None, None, reason)
     method = make(spec, registries)
-    task = method.task
-    files = [registries.methods.entry(spec.method), registries.tasks.entry(spec.task)]
+    files = [registries.methods.entry(spec.method), registries.tasks.entry(parse_variant(spec.task)[0])]
     own = [e.path.name for e in files if e.path is not None and e.module.startswith("spikebench_plugin_")]
     settings = Settings(
         options=method.options.model_dump(mode="json"),

@@ -16,7 +16,7 @@ from harness.plugin import UsageError, did_you_mean
 from harness.registry import Registries
 from harness.spec import RunSpec, parse_variant
 from harness.store import Store
-from harness.task import Training
+from harness.task import Training, named
 
 
 @dataclass
@@ -33,6 +33,8 @@ class Selection:
     steps: int | None = None
     device: str = "cpu"
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    samples: int | None = None
+    depth: int | None = None
     threads: int | None = None
     jobs: int = 1
     settings: dict[str, str] = field(default_factory=dict)
@@ -49,6 +51,9 @@ def choose_threads(selection: Selection) -> int:
 def specs(selection: Selection, registries: Registries) -> list[RunSpec]:
     """Return the specs of a selection: tasks, methods and seeds in this order. Raises UsageError for a name that is not there."""
     tasks = _tasks(selection, registries)
+    offered = {name: registries.tasks.load(parse_variant(name)[0]).budgets for name in tasks}
+    if tasks and not any(selection.budget in budgets for budgets in offered.values()):
+        raise UsageError(f"{tasks[0]} has no budget {selection.budget!r}{did_you_mean(selection.budget, offered[tasks[0]])}")
     methods = [parse_variant(text) for text in dict.fromkeys(selection.methods or registries.methods.names())]
     if selection.families:
         families = {registries.methods.load(name).card.family for name in registries.methods.names()}
@@ -87,16 +92,22 @@ def specs(selection: Selection, registries: Registries) -> list[RunSpec]:
 
 def _tasks(selection: Selection, registries: Registries) -> list[str]:
     names = registries.tasks.names()
-    for name in selection.tasks:
-        registries.tasks.entry(name)
+    chosen = [canonical(name, registries) for name in selection.tasks]
     suites = {name.split("/")[0] for name in names}
     for suite in selection.suites:
         if suite not in suites:
             raise UsageError(f"unknown suite {suite!r}{did_you_mean(suite, suites)}")
     if selection.suites:
         inside = [name for name in names if name.split("/")[0] in selection.suites]
-        return [name for name in inside if not selection.tasks or name in selection.tasks]
-    return list(dict.fromkeys(selection.tasks)) or names
+        return [name for name in chosen if name.split("/")[0] in selection.suites] if chosen else inside
+    return list(dict.fromkeys(chosen)) or names
+
+
+def canonical(name: str, registries: Registries) -> str:
+    """Return a task's name with its options as the run key knows them: checked, sorted, defaults left out."""
+    base, options = parse_variant(name, "task")
+    kind = registries.tasks.load(base)
+    return named(base, kind.parse_options(options))
 
 
 def _typed(training: dict[str, str]) -> dict[str, Any]:
@@ -131,6 +142,8 @@ def _spec(selection: Selection, method: str, options: dict[str, Any], task: str,
             seed=seed,
             device=selection.device,
             precision=selection.precision,
+            samples=selection.samples,
+            depth=selection.depth,
             training=training,
             threads=choose_threads(selection),
             probes=tuple(selection.probes),

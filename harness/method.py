@@ -127,7 +127,7 @@ class Method(Plugin, ABC):
     # What is decided before anything is built ----------------------------------------------------------------------
 
     @classmethod
-    def supports(cls, task: type[Task] | Task) -> str | None:
+    def supports(cls, task: Task) -> str | None:
         """Return why this method cannot do ``task``, or None if it can. A table shows the reason, never a blank."""
         suite = task.card.name.split("/")[0]
         if suite in cls.cannot:
@@ -174,6 +174,13 @@ class Method(Plugin, ABC):
     def loss(self, output: Tensor, targets: Tensor) -> Tensor:
         """Return the task's loss of answers ``output [B, ...]`` with the label smoothing of the training settings."""
         return self.task.loss(output, targets, self.training.label_smoothing)
+
+    def exact_loss(self, net: nn.Module, batch: Batch) -> Tensor | None:
+        """Return the loss, differentiable through all time steps, whose gradient ``step`` approximates; None where ``step`` is exact.
+
+        The record then says how well the two agree, weight by weight (``harness.meters.agreement``).
+        """
+        return None
 
     def report(self, net: nn.Module) -> dict[str, Any]:
         """Return further figures of the trained network for the record (numbers, or lists and dicts of them)."""

@@ -26,7 +26,7 @@ class Metric:
 
     name: str
     title: str  # heading of a column
-    unit: str  # "fraction", "B", "s", "samples/s" or "" (a plain number); values in records are in this unit
+    unit: str  # "fraction", "B", "s", "J", "samples/s" or "" (a plain number); values in records are in this unit
     direction: Direction  # which values are better
     worst: float  # value that loses against every other: what a failed run counts as
     path: str  # where a record keeps it: keys of the nested JSON, joined by dots
@@ -75,6 +75,30 @@ _ALL = (
     _lower("ac", "accumulates", "", "activity.synops_ac", ".4g", "effective operations per sample that only add (inputs in -1, 0, 1)"),
     _lower("mac", "multiply-accumulates", "", "activity.synops_mac", ".4g", "effective operations per sample that multiply and add"),
     _lower(
+        "other", "other operations", "", "activity.synops_other", ".4g", "operations of attention and transposed convolutions per sample"
+    ),
+    _lower(
+        "macs_nominal",
+        "nominal MACs",
+        "",
+        "activity.macs_nominal",
+        ".4g",
+        "dense operations per sample with the taps on padding: what MAC counters say",
+    ),
+    _lower(
+        "energy", "energy (45 nm)", "J", "activity.energy", ".4g", "estimate per sample: 0.9 pJ an accumulate, 4.6 pJ a multiply-accumulate"
+    ),
+    _lower("updates", "membrane updates", "", "activity.membrane_updates", ".4g", "neurons times time steps that ran, per sample"),
+    _higher(
+        "activation_sparsity",
+        "activation sparsity",
+        "fraction",
+        "activity.activation_sparsity",
+        ".2f",
+        "zeros in what spiking layers or other activations return",
+    ),
+    _higher("connection_sparsity", "connection sparsity", "fraction", "activity.connection_sparsity", ".2f", "weights that are zero"),
+    _lower(
         "saved_bytes",
         "saved for backward",
         "B",
@@ -91,16 +115,56 @@ _ALL = (
     _lower(
         "cuda_bytes", "CUDA peak", "B", "memory.cuda_peak_bytes", ".4g", "peak of the CUDA allocator in training above what was resident"
     ),
+    _higher(
+        "gradient_cosine",
+        "gradient cosine",
+        "",
+        "gradients.mean_cosine",
+        ".4f",
+        "mean over weights of the cosine to the gradient through all steps",
+    ),
     _lower("step_time", "step time", "s", "time.step_median", ".4g", "median time of a training step"),
     _lower("forward_time", "forward time", "s", "time.forward_median", ".4g", "median time of a step outside backward pass and optimiser"),
     _lower("backward_time", "backward time", "s", "time.backward_median", ".4g", "median time of a step's backward passes"),
     _lower("optimizer_time", "optimiser time", "s", "time.optimizer_median", ".4g", "median time of a step's weight changes"),
     _lower("epoch_time", "epoch time", "s", "time.epoch_mean", ".4g", "mean time of a training epoch, evaluation left out"),
+    _lower("target_time", "time to target", "s", "time.to_target", ".4g", "training time until validation reached the task's target"),
+    _lower("loading_time", "loading time", "s", "time.loading", ".4g", "time in training epochs that was spent waiting for batches"),
     _lower("total_time", "total time", "s", "time.total", ".4g", "time of the whole run"),
     _lower("latency", "latency", "s", "inference.latency_median", ".4g", "median time to answer one sample"),
     _higher("throughput", "throughput", "samples/s", "inference.throughput", ".4g", "samples answered per second in a batch"),
     _lower("parameters", "parameters", "", "memory.parameter_count", ".4g", "numbers that are learned"),
 )
+
+# The main metrics of tasks: what "test_accuracy" and "validation_accuracy" stand for in the records of a task.
+TASK_METRICS: dict[str, tuple[str, str, Direction, str]] = {  # name: title, unit, direction, description
+    "accuracy": ("accuracy", "fraction", "higher", "samples whose best class is right (of forecasts of tokens: tokens)"),
+    "map_50": ("mAP@.5", "fraction", "higher", "mean over classes of average precision at an overlap of 0.5"),
+    "map": ("mAP@[.5:.95]", "fraction", "higher", "mean over classes and overlaps 0.5, 0.55 ... 0.95 of average precision"),
+    "miou": ("mIoU", "fraction", "higher", "mean over classes of intersection over union of pixels"),
+    "r2": ("R2", "", "higher", "share of the variance of the targets that is explained; 1 is perfect, 0 is their mean"),
+    "rrse": ("RRSE", "", "lower", "root of the squared error over that of answering the mean of the targets"),
+    "mse": ("MSE", "", "lower", "mean squared error"),
+    "mae": ("MAE", "", "lower", "mean absolute error"),
+    "perplexity": ("perplexity", "", "lower", "exponential of the mean cross-entropy per token"),
+    "bits_per_character": ("bits per character", "", "lower", "mean cross-entropy per character, in bits"),
+}
+
+
+def as_task_metric(of: Metric, name: str) -> Metric:
+    """Return "test_accuracy" or "validation_accuracy" as it reads for a task whose main metric is ``name``; other metrics as they are.
+
+    A metric that is not in ``TASK_METRICS`` is taken for a fraction of which more is better.
+    """
+    if of.path not in ("accuracy.test", "accuracy.validation"):
+        return of
+    title, unit, direction, text = TASK_METRICS.get(name, (name.replace("_", " "), "fraction", "higher", "main metric of the task"))
+    split = of.path.partition(".")[2]
+    shown = title if split == "test" else f"{split} {title}"
+    worst = 0.0 if direction == "higher" else math.inf
+    fmt = ".2f" if unit == "fraction" else ".4g"
+    return Metric(of.name, shown, unit, direction, worst, of.path, fmt, f"{text}, on {split} data")
+
 
 METRICS: dict[str, Metric] = {each.name: each for each in _ALL}
 
@@ -123,6 +187,7 @@ class Scale:
 _LADDERS = {
     "B": (Scale(1, "B"), Scale(2**10, "KiB"), Scale(2**20, "MiB"), Scale(2**30, "GiB")),
     "s": (Scale(1e-6, "µs"), Scale(1e-3, "ms"), Scale(1, "s")),
+    "J": (Scale(1e-12, "pJ"), Scale(1e-9, "nJ"), Scale(1e-6, "µJ"), Scale(1e-3, "mJ"), Scale(1, "J")),
     "fraction": (Scale(0.01, "%"),),
     "": (Scale(1, ""), Scale(1e3, "k"), Scale(1e6, "M"), Scale(1e9, "G")),
 }
@@ -139,8 +204,10 @@ def scale_for(metric: Metric, values: Iterable[float | None]) -> Scale:
 def format_value(metric: Metric, mean: float | None, std: float | None = None, n: int | None = None, scale: Scale | None = None) -> str:
     """Return ``mean`` (with ``± std`` and the number of runs ``n``) as a person reads it, in a unit that fits or in ``scale``.
 
-    A value that was not measured or is not finite is a dash.
+    A value that was not measured or is not a number is a dash; of a time that was never reached, ∞.
     """
+    if metric.unit == "s" and mean == math.inf:
+        return "∞"
     if mean is None or not math.isfinite(mean):
         return MISSING
     alone = scale is None  # in a column, numbers keep their places

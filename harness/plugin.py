@@ -23,6 +23,10 @@ class UsageError(ValueError):
     """Something the user gave cannot be used; the message is one line that says what is allowed."""
 
 
+class DataError(UsageError):
+    """A data file is missing, damaged or not what it should be; the message names the file and says what to do."""
+
+
 def did_you_mean(given: str, allowed: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the nearest allowed name, or the list of allowed names."""
     names = sorted(allowed)
@@ -87,7 +91,7 @@ class Options(BaseModel):
 
 
 class Plugin:
-    """Base of methods and probes."""
+    """Base of methods, probes and tasks: what has a card and options."""
 
     card: ClassVar[Card]
 

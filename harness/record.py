@@ -55,8 +55,10 @@ class Accuracy(Part):
     validation: float = Field(description="main metric on the validation split")
     test_metrics: dict[str, float] = Field(description="all metrics on the test split")
     validation_metrics: dict[str, float] = Field(description="all metrics on the validation split")
-    test_curve: list[float] = Field(description="main metric on test of the answer as of each step, [T]")
+    test_curve: list[float] = Field(description="main metric on test of the answer as of the steps curve_steps")
     validation_curve: list[float] = Field(description="the same on validation")
+    curve_steps: list[int] | None = Field(None, description="steps of the curves, the first is 0; None for all steps")
+    extrapolation: dict[str, float | str] = Field({}, description="main metric on other settings than trained on, or why there is none")
     steps_used: float = Field(description="mean time steps per test sample; below T with early exit")
     test_samples: int = Field(description="number of test samples")
     items: int = Field(description="number of items with a correctness bit (samples; objects in detection)")
@@ -72,6 +74,7 @@ class Layer(Part):
     spikes_per_sample: float
     neurons: float = Field(description="neurons that were run, per sample and step; 0 if never run")
     rate: float | None = Field(description="spikes per neuron and step; None if the layer never ran")
+    rates: list[float] | None = Field(None, description="the same at each step; None for sequences of more than 256 steps")
 
 
 class Activity(Part):
@@ -85,6 +88,12 @@ class Activity(Part):
     synops_dense: float | None = Field(None, description="all inputs times all weights, per sample")
     synops_ac: float | None = Field(None, description="effective operations whose inputs are all in {-1, 0, 1}: accumulations")
     synops_mac: float | None = Field(None, description="the other effective operations: multiply-accumulations")
+    synops_other: float | None = Field(None, description="operations of attention and transposed convolutions, per sample")
+    macs_nominal: float | None = Field(None, description="all inputs times all weights with the taps on padding, per sample")
+    energy: float | None = Field(None, description="estimated joules per sample of the effective operations (harness/energy.py)")
+    membrane_updates: float | None = Field(None, description="neurons times steps that ran, per sample")
+    activation_sparsity: float | None = Field(None, description="share of zeros in what all activations returned")
+    connection_sparsity: float | None = Field(None, description="share of weights that are zero")
     synops_samples: int = Field(0, description="test samples that the operations were counted on")
 
 
@@ -138,13 +147,32 @@ class Time(Part):
     epoch_mean: float = Field(description="mean over epochs of all phases, evaluation, measuring and compiling off the clock")
     training: float = Field(description="sum over epochs, evaluation, measuring and compiling off the clock")
     to_target: float | None = Field(
-        description="training seconds until validation reached the budget's target; None if missed or no target"
+        description="training seconds until validation reached the budget's target; infinite if missed, None without a target"
     )
+    loading: float | None = Field(None, description="of the training seconds, those in which training waited for its batches")
+    loader_throughput: float | None = Field(None, description="samples per second of waiting for batches")
+    training_throughput: float | None = Field(None, description="samples per second of training")
     between_phases: float = Field(description="time of the method's own work between phases: conversion, calibration")
     total: float = Field(description="from process start to the end of measuring")
     compile: float | None = Field(None, description="time that torch.compile took, anywhere in the run; None in records without it")
     warm_up_steps: int = Field(description="steps per phase left out of the medians")
     phases: list[PhaseTime]
+
+
+class Gradient(Part):
+    """How a weight's gradient by an approximating rule compares with that of back-propagation through all steps."""
+
+    name: str
+    cosine: float | None = Field(description="cosine of the two; None where one of them is zero")
+    ratio: float | None = Field(description="norm of the rule's over that of the exact one; None where that is zero")
+
+
+class Gradients(Part):
+    """Agreement of an approximating rule with back-propagation through all steps, on the trained network."""
+
+    mean_cosine: float | None = Field(description="mean over parameters that have one")
+    samples: int = Field(description="training samples of the batch that was used")
+    parameters: list[Gradient]
 
 
 class Inference(Part):
@@ -165,6 +193,8 @@ class Epoch(Part):
     seconds: float = Field(description="training only; steps in which memory was measured or something compiled count as the others do")
     validation: float = Field(description="main metric on validation")
     batches: int
+    samples: int | None = None
+    loading: float | None = Field(None, description="of these seconds, those in which training waited for its batches")
 
 
 class Environment(Part):
@@ -210,6 +240,7 @@ class Record(Part):
     memory: Memory | None = None
     time: Time | None = None
     inference: Inference | None = None
+    gradients: Gradients | None = Field(None, description="None for a method whose gradients are exact")
     trace: list[Epoch] = Field([], description="one entry per epoch")
     report: dict[str, Any] = Field({}, description="further figures from the method")
     probes: dict[str, dict[str, Any]] = Field({}, description="figures of the probes, by name")

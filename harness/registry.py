@@ -22,9 +22,12 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Generic, TypeVar
 
+import torch
+
 from harness.method import Method
 from harness.plugin import UsageError, did_you_mean
 from harness.probe import Probe
+from harness.spec import parse_variant
 from harness.task import Task
 
 P = TypeVar("P")
@@ -166,3 +169,8 @@ class Registries:
         self.methods = Registry[Method]("method", Method, "Card", "methods", "spikebench.methods", self.files)  # type: ignore[type-abstract]
         self.probes = Registry[Probe]("probe", Probe, "ProbeCard", "methods", "spikebench.probes", self.files)  # type: ignore[type-abstract]
         self.tasks = Registry[Task]("task", Task, "TaskCard", "suites", "spikebench.tasks", self.files)  # type: ignore[type-abstract]
+
+    def task(self, name: str, budget: str = "smoke", device: torch.device | str = "cpu") -> Task:
+        """Return the task ``"suite/name"`` or ``"suite/name[option=value,...]"`` with a budget; raise UsageError if there is none."""
+        base, options = parse_variant(name, "task")
+        return self.tasks.load(base)(budget, device, options)

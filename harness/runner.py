@@ -9,6 +9,7 @@ operations on some samples, time inference, ask the method and the probes for th
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import sys
@@ -28,13 +29,14 @@ from harness.allocator import use_huge_pages
 from harness.evaluate import evaluate
 from harness.identity import make
 from harness.loop import EpochTrace, train
+from harness.meters.agreement import agreement
 from harness.meters.compiling import CompileMeter
 from harness.meters.inference import latency, throughput
 from harness.meters.spikes import SpikeMeter
 from harness.meters.synops import SynopsMeter
 from harness.meters.training import TrainingMeter
 from harness.method import Method, Phase
-from harness.record import Epoch, Inference, Record, Settings
+from harness.record import Epoch, Gradient, Gradients, Inference, Record, Settings
 from harness.registry import Registries
 from harness.spec import RunSpec
 from harness.store import Store
@@ -44,6 +46,7 @@ from harness.task import Training
 MARK = "\x1espikebench "
 SYNOPS_SAMPLES = 64  # synaptic operations are costly to count, and vary little between samples
 THROUGHPUT_BATCH = 128
+AGREEMENT_BATCH = 32  # the exact gradient keeps all steps of it
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -86,9 +89,11 @@ def execute(method: Method, spec: RunSpec, registries: Registries, started: floa
     with SpikeMeter(net) as spike_meter:
         test = evaluate(method, net, "test")
     spikes = spike_meter.result(test.samples)
+    extrapolated = extrapolate(method, net)
     emit({"event": "stage", "stage": "measuring"})
     activity = activity_part(spikes, *count_operations(method, net))
     speed = time_inference(method, net)
+    gradients = compare_gradients(method, net)
     report = method.report(net)
     probes = {}
     for name in spec.probes:
@@ -97,16 +102,40 @@ def execute(method: Method, spec: RunSpec, registries: Registries, started: floa
         reason = probe.supports(method)
         probes[name] = {"cannot": reason} if reason else probe.measure(method, net)
     return {
-        "accuracy": accuracy_part(task.metric, test, validation),
+        "accuracy": accuracy_part(task.metric, test, validation, extrapolated),
         "activity": activity,
         "memory": listener.result(),
-        "time": time_part(trained, task.budget.target, time.time() - started),
+        "time": time_part(trained, task.budget.target, task.metric, time.time() - started),
         "inference": speed,
         "trace": [Epoch(**asdict(trace)) for trace in trained.traces],
+        "gradients": gradients,
         "report": report,
         "probes": probes,
-        "warnings": [f"{name} promises 0/1 spikes and returned other values" for name in spikes.offenders],
+        "warnings": list(dict.fromkeys(task.warnings))
+        + [f"{name} promises 0/1 spikes and returned other values" for name in spikes.offenders],
     }
+
+
+def extrapolate(method: Method, net: nn.Module) -> dict[str, float | str]:
+    """Return the main metric on the task's extrapolations, or why the trained network cannot do one."""
+    found: dict[str, float | str] = {}
+    for name, task in method.task.extrapolations().items():
+        other = copy.copy(method)
+        other.task, other.steps = task, other.time_steps(task, None)
+        try:
+            found[name] = evaluate(other, net, "test", every_step=False).metrics[task.metric]
+        except Exception as error:  # parts with weights per time step, for one, fit one length only
+            found[name] = f"{type(error).__name__}: {failure.first_line(error)}"
+    return found
+
+
+def compare_gradients(method: Method, net: nn.Module) -> Gradients | None:
+    """Return how an approximating rule agrees with back-propagation through all steps on some training samples, or None."""
+    batch = next(method.task.batches("train", min(method.training.batch_size, AGREEMENT_BATCH)))
+    found = agreement(method, net, batch)
+    cosines = [each.cosine for each in found if each.cosine is not None]
+    mean = sum(cosines) / len(cosines) if cosines else None
+    return Gradients(mean_cosine=mean, samples=len(batch.inputs), parameters=[Gradient(**asdict(e)) for e in found]) if found else None
 
 
 def count_operations(method: Method, net: nn.Module) -> tuple[Any, int]:
@@ -138,6 +167,7 @@ def run_job(job: dict[str, Any], emit: Emit) -> Record:
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs a pass over every new tensor
     parts: dict[str, Any] = {}
+    others = environment.gpu_processes() if spec.device.startswith("cuda") else None  # before this process uses one
     status, failed = "ok", None
     try:
         keep = Store(job["results"]).network_path(job["key"]) if job["keep_networks"] else None
@@ -156,6 +186,8 @@ def run_job(job: dict[str, Any], emit: Emit) -> Record:
         parts.setdefault("warnings", []).append(
             f"load average {load:.1f} exceeded the {parts['environment'].cores} cores: times are not to be trusted"
         )
+    if others:
+        parts.setdefault("warnings", []).append(f"{others} other process(es) computed on the GPUs: times are not to be trusted")
     return Record(
         key=job["key"],
         status=status,

@@ -20,13 +20,17 @@ class RunSpec(BaseModel):
 
     method: str = Field(description="name of the method")
     options: dict[str, Any] = Field({}, description="options of the method that differ from its defaults")
-    task: str = Field(description="name of the task, suite/name")
+    task: str = Field(description="name of the task, suite/name, with options that differ from its defaults in brackets")
     track: Literal["matched", "recipe"] = Field("matched", description="settings shared by all methods, or the method's own")
     budget: str = Field("smoke", description="how much a run may spend: smoke, laptop, paper")
     steps: int | None = Field(None, description="time steps asked for; None leaves them to method and task", ge=1)
     seed: int = Field(0, description="seed of weights, data order and noise", ge=0)
     device: str = Field("cpu", description="cpu, cuda or cuda:N")
     precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="autocast type of the training steps")
+    samples: int | None = Field(
+        None, description="samples to train on, the first of the split; as many to test on. None: the budget's", ge=2
+    )
+    depth: int | None = Field(None, description="how many times deeper the reference network is; None for the budget's", ge=1)
     training: dict[str, Any] = Field({}, description="fields of the training settings that were set by hand")
     threads: int = Field(1, description="CPU threads of the run", ge=1)
     probes: tuple[str, ...] = Field((), description="probes to apply to the trained network")
@@ -34,7 +38,8 @@ class RunSpec(BaseModel):
     @property
     def label(self) -> str:
         """Return the method as tables show it: ``ottt[update=online]``, with ``@T=8`` when steps were asked for."""
-        options = ",".join(f"{k}={v}" for k, v in sorted({**self.options, **self.training}.items()))
+        cut = {name: value for name, value in (("samples", self.samples), ("depth", self.depth)) if value is not None}
+        options = ",".join(f"{k}={v}" for k, v in sorted({**self.options, **self.training, **cut}.items()))
         return self.method + (f"[{options}]" if options else "") + (f"@T={self.steps}" if self.steps else "")
 
 
@@ -54,9 +59,9 @@ def parse_settings(texts: list[str]) -> dict[str, str]:
     return found
 
 
-def parse_variant(text: str) -> tuple[str, dict[str, str]]:
-    """Return name and options of ``"ottt[update=online]"``; raise UsageError if the brackets do not close."""
+def parse_variant(text: str, kind: str = "method") -> tuple[str, dict[str, str]]:
+    """Return name and options of ``"ottt[update=online]"``; raise UsageError if the brackets do not close. ``kind`` is for the message."""
     match = re.fullmatch(r"([^\[\]]+)(?:\[([^\[\]]*)\])?", text.strip())
     if not match:
-        raise UsageError(f"{text!r} is not a method; write name or name[option=value,...]")
+        raise UsageError(f"{text!r} is not a {kind}; write name or name[option=value,...]")
     return match[1].strip(), parse_settings(split_list(match[2] or ""))

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 
+from harness.energy import joules
 from harness.evaluate import Evaluation
 from harness.loop import EpochTrace, Trained
 from harness.meters.spikes import SpikeCount
 from harness.meters.synops import SynopsCount
+from harness.metrics import Metric, as_task_metric, metric
 from harness.record import Accuracy, Activity, Layer, PhaseTime, Time, encode_bits
 
 WARM_UP_STEPS = 3  # timed steps at the start of each phase that the medians leave out
 
 
-def accuracy_part(metric: str, test: Evaluation, validation: Evaluation) -> Accuracy:
-    """Return the accuracy part."""
+def accuracy_part(name: str, test: Evaluation, validation: Evaluation, extrapolated: dict[str, Any]) -> Accuracy:
+    """Return the accuracy part; ``name`` is the task's main metric."""
     return Accuracy(
-        metric=metric,
-        test=test.metrics[metric],
-        validation=validation.metrics[metric],
+        metric=name,
+        test=test.metrics[name],
+        validation=validation.metrics[name],
+        extrapolation=extrapolated,
         test_metrics=test.metrics,
         validation_metrics=validation.metrics,
+        curve_steps=test.curve_steps,
         test_curve=test.curve,
         validation_curve=validation.curve,
         steps_used=test.steps_used,
@@ -35,7 +42,13 @@ def accuracy_part(metric: str, test: Evaluation, validation: Evaluation) -> Accu
 def activity_part(spikes: SpikeCount, operations: SynopsCount, counted_on: int) -> Activity:
     """Return the activity part; a network without spiking modules has no spike figures."""
     layers = [
-        Layer(name=name, spikes_per_sample=layer.spikes_per_sample, neurons=layer.neurons, rate=layer.rate)
+        Layer(
+            name=name,
+            spikes_per_sample=layer.spikes_per_sample,
+            neurons=layer.neurons,
+            rate=layer.rate,
+            rates=None if layer.rates is None else [round(rate, 6) for rate in layer.rates],
+        )
         for name, layer in spikes.layers.items()
     ]
     return Activity(
@@ -47,12 +60,21 @@ def activity_part(spikes: SpikeCount, operations: SynopsCount, counted_on: int) 
         synops_dense=operations.dense,
         synops_ac=operations.ac,
         synops_mac=operations.mac,
+        synops_other=operations.other,
+        macs_nominal=operations.nominal,
+        energy=joules(operations.ac, operations.mac),
+        membrane_updates=spikes.updates_per_sample if layers else None,
+        activation_sparsity=spikes.activation_sparsity,
+        connection_sparsity=operations.connection_sparsity,
         synops_samples=counted_on,
     )
 
 
-def time_part(trained: Trained, target: float | None, total: float) -> Time:
-    """Return the time part; medians are over the steps of all phases after the warm-up of each."""
+def time_part(trained: Trained, target: float | None, metric_name: str, total: float) -> Time:
+    """Return the time part; ``target`` is the value of the task's main metric that is waited for.
+
+    Medians are over the steps of all phases after the warm-up of each.
+    """
     samples = [(name, clock.samples()) for name, clock in trained.clocks]
     kept: dict[str, list[float]] = {"total": [], "forward": [], "backward": [], "optimizer": []}
     for _, found in samples:
@@ -63,6 +85,7 @@ def time_part(trained: Trained, target: float | None, total: float) -> Time:
     def quantile(name: str, q: float) -> float | None:
         return float(np.quantile(kept[name], q)) if kept[name] else None
 
+    seen, training, loading = (sum(getattr(trace, name) for trace in trained.traces) for name in ("samples", "seconds", "loading"))
     return Time(
         step_median=quantile("total", 0.5),
         step_p10=quantile("total", 0.1),
@@ -71,8 +94,11 @@ def time_part(trained: Trained, target: float | None, total: float) -> Time:
         backward_median=quantile("backward", 0.5),
         optimizer_median=quantile("optimizer", 0.5),
         epoch_mean=float(np.mean([trace.seconds for trace in trained.traces])) if trained.traces else 0.0,
-        training=sum(trace.seconds for trace in trained.traces),
-        to_target=seconds_to_target(trained.traces, target),
+        training=training,
+        to_target=seconds_to_target(trained.traces, target, as_task_metric(metric("validation_accuracy"), metric_name)),
+        loading=loading,
+        loader_throughput=seen / loading if loading else None,
+        training_throughput=seen / training if training else None,
         between_phases=trained.between,
         total=total,
         warm_up_steps=WARM_UP_STEPS,
@@ -80,11 +106,13 @@ def time_part(trained: Trained, target: float | None, total: float) -> Time:
     )
 
 
-def seconds_to_target(traces: list[EpochTrace], target: float | None) -> float | None:
-    """Return the training seconds until the validation metric first reached ``target``; None if it never did or there is none."""
+def seconds_to_target(traces: list[EpochTrace], target: float | None, by: Metric) -> float | None:
+    """Return the training seconds until the validation metric first reached ``target``: infinite if it never did, None without one."""
+    if target is None:
+        return None
     spent = 0.0
     for trace in traces:
         spent += trace.seconds
-        if target is not None and trace.validation >= target:
+        if trace.validation == target or by.better(trace.validation, target):
             return spent
-    return None
+    return math.inf

@@ -12,14 +12,16 @@ A task in full::
         def load(self, split):
             return Data(images, labels)
 
-Shapes: a sample is what the data set holds; a batch of inputs is ``[B, ...]``; ``encode`` turns it into the time-major
-sequence ``[T, B, ...]`` that networks see. Networks answer with outputs ``[T, B, ...]``.
+Shapes: a sample is what the data set holds; a batch of inputs is ``[B, ...]``; ``prepare`` makes numbers of what is stored (bytes of an
+image), ``encode`` turns them into the time-major sequence ``[T, B, ...]`` that networks see. Networks answer with outputs ``[T, B, ...]``.
+
+A task may have options, which are a part of its name: ``sequences/adding[length=1024]``, ``static/folder[path=birds]``.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
@@ -27,7 +29,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Subset
 
-from harness.plugin import UsageError, did_you_mean
+from harness.plugin import Options, Plugin, UsageError, did_you_mean
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -50,20 +52,23 @@ class Head:
     """What the network must answer. ``methods.nn.heads`` builds a module for each kind.
 
     ``classify``: logits ``[T, B, classes]``. ``detect``: per location ``[T, B, L, 5 + classes]`` (class logits,
-    left, top, right, bottom distances, centre-ness; locations of all ``strides`` joined, row by row).
+    left, top, right, bottom distances, centre-ness; locations of all ``strides`` joined, row by row). ``segment``: logits of every pixel
+    ``[T, B, classes, H, W]``. ``per_step``: ``[T, B, classes]`` as for classify, but every step has an answer of its own
+    (``readout = "each"``): the next token, or the values of a forecast.
     """
 
-    kind: Literal["classify", "detect"]
+    kind: Literal["classify", "detect", "segment", "per_step"]
     classes: int
-    strides: tuple[int, ...] = ()  # detect: input pixels per location, one level of features each
+    strides: tuple[int, ...] = ()  # detect, segment: input pixels per location, one level of features each
 
 
 @dataclass(frozen=True)
 class Backbone:
     """The reference network of a budget, built by ``methods.nn.backbones`` from a method's parts."""
 
-    kind: Literal["conv", "sequence"]
-    widths: tuple[int, ...]  # channels of the stages (conv) or features of the layers (sequence)
+    kind: Literal["conv", "vgg", "resnet", "sequence"]
+    widths: tuple[int, ...]  # channels of the stages (images) or features of the layers (sequence)
+    depth: int = 1  # multiplies the layers (or residual blocks) of every stage
 
 
 @dataclass(frozen=True)
@@ -89,12 +94,14 @@ class Budget:
     training: Training
     backbone: Backbone
     train_samples: int | None = None  # the first n of the training split; None for all
+    validation_samples: int | None = None
+    test_samples: int | None = None
     time_limit: float = 600.0  # seconds until a run is ended
     target: float | None = None  # value of the main metric that "time to target" waits for
 
 
 class Batch(NamedTuple):
-    """Some samples: ``inputs [B, ...]``, ``targets [B, ...]``, and their positions in the split ``index [B]``."""
+    """Some samples: ``inputs [B, ...]``, ``targets [B, ...]``, and their positions in the split ``index [B]``, which stays on the CPU."""
 
     inputs: Tensor
     targets: Tensor
@@ -135,32 +142,36 @@ class Scorer(Protocol):
         """Return for each item (sample, or object in detection) whether it was answered rightly, in data order."""
 
 
-class Task(ABC):
+class Task(Plugin, ABC):
     """Data + encoding + head + loss + metric + budgets.
 
-    Class attributes: ``card``, ``version`` (raise it when the data or the split rule change), ``input_shape`` (of one
+    Attributes: ``card``, ``version`` (raise it when the data or the split rule change), ``input_shape`` (of one
     time step, without T and B), ``steps`` (default number of time steps), ``embedded``, ``temporal`` (True when the data bring their
-    own time axis), ``readout`` (how outputs become an answer), ``head``, ``metric`` (main metric of the scorer), ``budgets``.
+    own time axis), ``readout`` (how outputs become an answer), ``head``, ``metric`` (main metric of the scorer, a name of
+    ``harness.metrics.TASK_METRICS``), ``budgets``. Those that depend on options or files may be properties. Making a task is cheap and
+    touches no data, so that a task whose files are missing can say so (``unavailable``).
     """
 
-    card: ClassVar[TaskCard]
+    card: ClassVar[TaskCard]  # type: ignore[assignment]  # a card of another kind than a method's
     version: ClassVar[int] = 1
     input_shape: tuple[int, ...]
     steps: int
     embedded: bool = False  # True when the data need no download: they come with a package or are generated
     temporal: bool = False  # events and sequences; then time steps mean something and cannot be chosen freely by a method
-    readout: Literal["mean", "last"] = "mean"  # answer at step t: mean of outputs 0..t, or the output of step t
+    readout: Literal["mean", "last", "each"] = "mean"  # answer at step t: mean of outputs 0..t, or output t; each: all outputs count
     head: Head
     metric: str = "accuracy"
     budgets: ClassVar[dict[str, Budget]]
 
-    def __init__(self, budget: str = "smoke", device: torch.device | str = "cpu") -> None:
-        """Bind the task to a budget and a device; raise UsageError for a budget that it does not have."""
+    def __init__(self, budget: str = "smoke", device: torch.device | str = "cpu", options: Mapping[str, Any] | None = None) -> None:
+        """Bind the task to a budget, a device and options; raise UsageError for a budget or an option that it does not have."""
+        super().__init__(options)
         if budget not in self.budgets:
             raise UsageError(f"{self.card.name} has no budget {budget!r}{did_you_mean(budget, self.budgets)}")
         self.budget_name = budget
         self.budget = self.budgets[budget]
         self.device = torch.device(device)
+        self.warnings: list[str] = []  # what ``load`` passed over, counted, e.g. boxes without area; goes into the record
         self._splits: dict[str, Any] = {}
 
     # What a task must say -------------------------------------------------------------------------------------------
@@ -169,7 +180,8 @@ class Task(ABC):
     def load(self, split: Split) -> Any:
         """Return the samples of a split: a ``Data`` in memory or a map-style data set of (input, target) tensors.
 
-        Called once per split and run, off the clock.
+        Called once per split and run, off the clock. A data set that is not in memory is read by worker processes while training.
+        Raises ``harness.plugin.DataError``, which names the file, for data that are damaged.
         """
 
     @abstractmethod
@@ -182,10 +194,30 @@ class Task(ABC):
 
     # What a task may say --------------------------------------------------------------------------------------------
 
-    @classmethod
-    def unavailable(cls) -> str | None:
-        """Return why the task cannot run here (a package or data that is missing, and what to do), or None."""
+    def unavailable(self) -> str | None:
+        """Return why the task cannot run here (a package, an option or data that is missing or damaged, and what to do), or None."""
         return None
+
+    def download_size(self) -> str | None:
+        """Return how much ``fetch`` would download, e.g. "11 MB"; None if there is nothing that it could."""
+        return None
+
+    def fetch(self) -> None:
+        """Download the data, verify them and leave them where ``load`` finds them; raise UsageError if that cannot be done."""
+        raise UsageError(f"{self.name} has nothing to download: {self.unavailable() or 'its data are here'}")
+
+    def prepare(self, inputs: Tensor) -> Tensor:
+        """Return a batch of stored inputs ``[B, ...]``, already on the task's device, as numbers for the network: normalised bytes, say."""
+        return inputs
+
+    def collate(self, samples: Sequence[tuple[Any, Any]]) -> tuple[Tensor, Tensor]:
+        """Return inputs and targets of some samples of a data set that is not in memory; default: they are stacked."""
+        inputs, targets = (torch.stack([torch.as_tensor(sample[part]) for sample in samples]) for part in (0, 1))
+        return inputs, targets
+
+    def extrapolations(self) -> dict[str, Task]:
+        """Return tasks that the trained network is evaluated on as well, e.g. longer sequences: what to call each -> task; default none."""
+        return {}
 
     def encode(self, inputs: Tensor, steps: int) -> Tensor:
         """Return the time-major sequence ``[T, B, ...]`` of ``inputs [B, ...]``.
@@ -207,12 +239,17 @@ class Task(ABC):
 
     # What every task has --------------------------------------------------------------------------------------------
 
+    @property
+    def name(self) -> str:
+        """The task's name with the options that differ from their defaults, e.g. ``sequences/adding[length=1024]``."""
+        return named(self.card.name, self.options)
+
     def split(self, name: Split) -> Any:
-        """Return the samples of a split, loaded once; the training split is cut to the budget's ``train_samples``."""
+        """Return the samples of a split, loaded once and cut to as many as the budget says."""
         if name not in self._splits:
             data = self.load(name)
-            limit = self.budget.train_samples
-            if name == "train" and limit is not None and limit < len(data):
+            limit = getattr(self.budget, f"{name}_samples")
+            if limit is not None and limit < len(data):
                 data = Data(data.inputs[:limit], data.targets[:limit]) if isinstance(data, Data) else Subset(data, range(limit))
             self._splits[name] = data
         return self._splits[name]
@@ -230,17 +267,34 @@ class Task(ABC):
         if isinstance(data, Data):
             inputs, targets = data.inputs[index], data.targets[index]
         else:
-            samples = [data[i] for i in index.tolist()]
-            inputs, targets = (torch.stack([torch.as_tensor(s[part]) for s in samples]) for part in (0, 1))
-        return Batch(inputs.to(self.device), targets.to(self.device), index)
+            inputs, targets = self.collate([data[i] for i in index.tolist()])
+        return self.batch(inputs, targets, index)
+
+    def batch(self, inputs: Tensor, targets: Tensor, index: Tensor) -> Batch:
+        """Return stored samples as a batch on the task's device."""
+        return Batch(self.prepare(inputs.to(self.device, non_blocking=True)), targets.to(self.device, non_blocking=True), index)
 
     def answer(self, outputs: Tensor) -> Tensor:
         """Return the answers as of every step ``[T, B, ...]`` of network outputs ``[T, B, ...]`` (the read-out)."""
-        if self.readout == "last":
+        if self.readout != "mean":
             return outputs
         count = torch.arange(1, len(outputs) + 1, device=outputs.device, dtype=outputs.dtype)
         return outputs.cumsum(0) / count.view(-1, *[1] * (outputs.dim() - 1))
 
+    def at_step(self, step: int, answers: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what to score as the answer of a step: ``answers [B, ...]`` and all targets, or if each counts those of this step."""
+        return (answers.unsqueeze(1), targets[:, step : step + 1]) if self.readout == "each" else (answers, targets)
+
     def final(self, outputs: Tensor) -> Tensor:
-        """Return the answer ``[B, ...]`` at the last step of network outputs ``[T, B, ...]``."""
+        """Return the answer ``[B, ...]`` after the last step of network outputs ``[T, B, ...]``; readout "each": ``[B, T, ...]``."""
+        if self.readout == "each":
+            return outputs.transpose(0, 1)
         return outputs[-1] if self.readout == "last" else outputs.mean(0)
+
+
+def named(name: str, options: Options) -> str:
+    """Return ``name`` with the options that differ from their defaults in brackets, in alphabetical order."""
+    defaults = {key: field.get_default(call_default_factory=True) for key, field in type(options).model_fields.items()}
+    changed = {key: value for key, value in options if value != defaults[key]}
+    shown = options.model_dump(mode="json")
+    return name + (f"[{','.join(f'{key}={shown[key]}' for key in sorted(changed))}]" if changed else "")

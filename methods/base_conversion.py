@@ -33,6 +33,7 @@ class ConversionMethod(SpikingMethod):
         "events": "rates need a constant input over many steps; events change at every step",
         "sequences": "rates need a constant input over many steps; a sequence changes at every step",
     }
+    heads = ("classify", "detect")
     simulated_steps: ClassVar[int] = 64  # T unless asked otherwise
     chunk = 8  # steps simulated at once, so that memory does not grow with T
     form: conversion.Form = "weights"

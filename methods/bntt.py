@@ -83,6 +83,8 @@ class Bntt(SpikingMethod):
         "events enter as frames and detection read-outs have a bias (ours)",
     )
 
+    heads = ("classify", "detect")
+
     class Options(plugin.Options):
         """Neuron, encoder and exit."""
 

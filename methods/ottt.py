@@ -74,6 +74,8 @@ class Ottt(SpikingMethod):
         "three mean accuracies are recollections; Cutout of the recipe is the task's augmentation",
     )
 
+    heads = ("classify", "detect", "segment")
+
     class Options(plugin.Options):
         """Learning rule, loss and neuron."""
 
@@ -157,6 +159,11 @@ class Ottt(SpikingMethod):
         if not online:
             update.apply()
         return total
+
+    def exact_loss(self, net: nn.Module, batch: Batch) -> Tensor:
+        """Return the mean over steps of the losses, through all of time."""
+        outputs = net(self.encode(batch.inputs))
+        return sum(self.loss(output, batch.targets) for output in outputs.unbind(0)) / len(outputs)
 
     def recipe(self, task: Task) -> dict[str, Any]:
         """Return the paper's settings; those of CIFAR where a data set has none of its own, and the VGG where it fits."""

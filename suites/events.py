@@ -70,8 +70,7 @@ class DigitsSaccade(ClassificationTask):
     }
     camera = saccade.Camera()
 
-    @classmethod
-    def unavailable(cls) -> str | None:
+    def unavailable(self) -> str | None:
         """Return what to install if tonic is missing."""
         return None if find_spec("tonic") else "tonic is not installed: pip install 'spikebench[events]'"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import typer
 from tabulate import tabulate
 
+from harness.metrics import METRICS, TASK_METRICS
 from harness.plugin import UsageError, did_you_mean
 from harness.registry import Registries
 
@@ -16,14 +17,14 @@ WIDEST = 48  # characters of a column before it is wrapped
 
 def list_plugins(what: str, task: str, style: str, plugin_files: Sequence[Path]) -> None:
     """Print the plugins of a kind; with ``task``, whether each method can do it."""
-    kinds = ("methods", "tasks", "probes")
+    kinds = ("methods", "tasks", "probes", "metrics")
     if what not in kinds:
         raise UsageError(f"unknown kind {what!r}{did_you_mean(what, kinds)}")
     styles = ("terminal", "github")
     if style not in styles:
         raise UsageError(f"unknown format {style!r}{did_you_mean(style, styles)}")
     registries = Registries(plugin_files)
-    heads, rows = {"methods": _methods, "tasks": _tasks, "probes": _probes}[what](registries, task)
+    heads, rows = {"methods": _methods, "tasks": _tasks, "probes": _probes, "metrics": _metrics}[what](registries, task)
     if not rows:
         typer.echo(f"no {what} here")
         return
@@ -34,7 +35,7 @@ def list_plugins(what: str, task: str, style: str, plugin_files: Sequence[Path])
 
 
 def _methods(registries: Registries, task: str) -> tuple[list[str], list[list[str]]]:
-    asked = registries.tasks.load(task) if task else None
+    asked = registries.task(task) if task else None
     rows = []
     for name in registries.methods.names():
         method = registries.methods.load(name)
@@ -47,8 +48,12 @@ def _methods(registries: Registries, task: str) -> tuple[list[str], list[list[st
 def _tasks(registries: Registries, _: str) -> tuple[list[str], list[list[str]]]:
     rows = []
     for name in registries.tasks.names():
-        task = registries.tasks.load(name)
-        ready = task.unavailable() or ("ready, embedded" if task.embedded else "ready")
+        task = registries.task(name)
+        ready = "ready, embedded" if task.embedded else "ready"
+        if size := task.download_size():
+            ready = f"would download {size}"
+        elif reason := task.unavailable():
+            ready = reason
         rows.append([name, task.card.title, task.head.kind, str(task.steps), ", ".join(task.budgets), task.card.licence, ready])
     return ["task", "about", "head", "T", "budgets", "licence of the data", "state"], rows
 
@@ -56,3 +61,9 @@ def _tasks(registries: Registries, _: str) -> tuple[list[str], list[list[str]]]:
 def _probes(registries: Registries, _: str) -> tuple[list[str], list[list[str]]]:
     rows = [[n, registries.probes.load(n).card.summary, registries.probes.origin(n)] for n in registries.probes.names()]
     return ["probe", "about", "defined in"], rows
+
+
+def _metrics(*_: object) -> tuple[list[str], list[list[str]]]:
+    rows = [[m.name, m.unit or "-", m.direction, m.description, m.path] for m in METRICS.values()]
+    mains = [[name, unit or "-", direction, text, "accuracy.test"] for name, (_, unit, direction, text) in TASK_METRICS.items()]
+    return ["metric", "unit", "better", "definition", "in the record"], rows + mains

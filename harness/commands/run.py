@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from tabulate import tabulate
 
+from harness.commands.data import fetch_missing
 from harness.commands.execute import execute
 from harness.commands.table import print_tables
 from harness.identity import Plan
@@ -32,6 +33,8 @@ def run(
 ) -> None:
     """Plan the matrix, run what is missing, print the tables. Exit 1 if a run failed."""
     registries = Registries(plugin_files)
+    if not dry_run:
+        fetch_missing(selection.tasks, registries)
     planned = plans(specs(selection, registries), registries)
     if dry_run:
         _print_matrix(planned, Store(folder), selection.jobs, force)

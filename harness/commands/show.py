@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from harness.metrics import METRICS, format_value
+from harness.metrics import METRICS, as_task_metric, format_value
 from harness.record import STATUSES, Record, read_record
 from harness.store import Store
 
@@ -30,6 +30,7 @@ def show(which: str, folder: Path) -> None:
     _metrics(console, record)
     _curve(console, record)
     _layers(console, record)
+    _gradients(console, record)
     _epochs(console, record)
     _dicts(console, record)
 
@@ -39,7 +40,8 @@ def _metrics(console: Console, record: Record) -> None:
     table = Table(box=None, header_style="bold", title="\nMeasured", title_justify="left")
     for head in ("metric", "value", "better", "meaning"):
         table.add_column(head, justify="right" if head == "value" else "left")
-    for metric in METRICS.values():
+    main = record.accuracy.metric if record.accuracy else "accuracy"
+    for metric in (as_task_metric(each, main) for each in METRICS.values()):
         value = metric.read(plain)
         if value is not None:
             table.add_row(metric.name, format_value(metric, value), metric.direction, metric.description)
@@ -50,7 +52,13 @@ def _metrics(console: Console, record: Record) -> None:
 def _curve(console: Console, record: Record) -> None:
     if record.accuracy and len(record.accuracy.test_curve) > 1:
         shown = " ".join(f"{value:.3f}" for value in record.accuracy.test_curve)
-        console.print(f"\n[bold]{escape(record.accuracy.metric)} on test as of each step[/]\n{shown}")
+        some = record.accuracy.curve_steps
+        which = f"{len(some)} of {some[-1] + 1} steps, evenly spread" if some and len(some) <= some[-1] else "each step"
+        console.print(f"\n[bold]{escape(record.accuracy.metric)} on test as of {which}[/]\n{shown}")
+    if record.accuracy and record.accuracy.extrapolation:
+        console.print("\n[bold]Extrapolation[/]")
+        for name, value in record.accuracy.extrapolation.items():
+            console.print(escape(f"  {name}: {value if isinstance(value, str) else f'{value:.4f}'}"))
 
 
 def _layers(console: Console, record: Record) -> None:
@@ -61,6 +69,15 @@ def _layers(console: Console, record: Record) -> None:
         for layer in record.activity.layers:
             rate = "-" if layer.rate is None else f"{layer.rate:.4f}"
             table.add_row(escape(layer.name), f"{layer.neurons:.0f}", f"{layer.spikes_per_sample:.1f}", rate)
+        console.print(table)
+
+
+def _gradients(console: Console, record: Record) -> None:
+    if record.gradients:
+        table = Table("parameter", "cosine", "norm ratio", box=None, header_style="bold", title_justify="left")
+        table.title = f"\nGradients against those through all steps, {record.gradients.samples} training samples"
+        for each in record.gradients.parameters:
+            table.add_row(escape(each.name), *("-" if value is None else f"{value:.4f}" for value in (each.cosine, each.ratio)))
         console.print(table)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import typer
 
+from harness.matrix import canonical
 from harness.plugin import UsageError, did_you_mean
 from harness.registry import Registries
 from harness.report.table import DEFAULT_METRICS, FORMATS, Table, build, render
@@ -33,10 +34,10 @@ def print_tables(
 
 def _reasons(table: Table, labels: set[str], registries: Registries) -> dict[str, str]:
     """Return why methods that other tables show cannot do this one's task; those that were just not run are left out."""
-    name = table.about["task"]
-    if name not in registries.tasks.names():
+    try:
+        task = registries.task(table.about["task"])
+    except UsageError:  # a record of a task that is not here
         return {}
-    task = registries.tasks.load(name)
     found = {}
     for label in sorted(labels - {row.label for row in table.rows}):
         method = re.split(r"[\[@]", label)[0]
@@ -66,8 +67,7 @@ def table(
     metric(sort)
     store = Store(folder)
     registries = Registries(plugin_files)
-    for name in tasks:
-        registries.tasks.entry(name)
+    tasks = [canonical(name, registries) for name in tasks]
     tables, broken = build(store, tasks=tasks, methods=methods, suites=suites, metrics=chosen, sort=sort)
     if not tables and not broken:
         raise UsageError(f"no record in {folder} fits")

@@ -1,6 +1,7 @@
 """Comparison tables from records: rows are methods, columns metrics, cells mean ± standard deviation over seeds.
 
 One table holds one task, device, track, budget and precision only; these are never mixed. Runs of one row differ in nothing but the seed.
+Methods whose main metric cannot be told apart share a rank (``harness.statistics``).
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from typing import Any
 
 from tabulate import tabulate
 
-from harness.metrics import Metric, format_value, metric, scale_for
-from harness.record import STATUSES
+from harness.metrics import MISSING, Metric, as_task_metric, format_value, metric, scale_for
+from harness.record import STATUSES, decode_bits
+from harness.statistics import Runs, ranks
 from harness.store import Store
 
 DEFAULT_METRICS = (
@@ -55,6 +57,8 @@ ROW = {
     "metric": "accuracy.metric",
     "settings": "settings",
     "asked_device": "spec.device",
+    "correct": "accuracy.correct",
+    "items": "accuracy.items",
 }
 
 
@@ -65,6 +69,7 @@ class Row:
     label: str
     runs: list[dict[str, Any]]  # records with status ok, one per seed
     failures: dict[str, int] = field(default_factory=dict)  # status -> number of runs
+    rank: int | None = None  # 1 + number of methods in the table that are significantly better; None where that cannot be tested
 
     def values(self, name: str) -> list[float]:
         """Return the values of a metric over seeds; those not measured are left out."""
@@ -89,7 +94,6 @@ class Table:
     rows: list[Row]
     metrics: list[Metric]
     reasons: dict[str, str]
-    main_metric: str
 
     @property
     def title(self) -> str:
@@ -101,7 +105,7 @@ class Table:
     def cells(self) -> tuple[list[str], list[list[str]]]:
         """Return headings and rows of text."""
         scales = {m.name: scale_for(m, [row.mean(m.name) for row in self.rows]) for m in self.metrics}
-        heads = ["method", "n", *(self._heading(m, scales[m.name].unit) for m in self.metrics)]
+        heads = ["method", "n", "rank", *(self._heading(m, scales[m.name].unit) for m in self.metrics)]
         lines = []
         for row in self.rows:
             cells = []
@@ -109,13 +113,12 @@ class Table:
                 text = format_value(m, row.mean(m.name), row.deviation(m.name), scale=scales[m.name])
                 unit = scales[m.name].unit
                 cells.append(text.removesuffix(f" {unit}") if unit else text)
-            lines.append([row.label, str(len(row.runs)), *cells])
+            lines.append([row.label, str(len(row.runs)), MISSING if row.rank is None else str(row.rank), *cells])
         return heads, lines
 
     def _heading(self, m: Metric, unit: str) -> str:
-        name = self.main_metric.replace("_", " ") if m.name == "test_accuracy" else m.title
         arrow = "↑" if m.direction == "higher" else "↓"
-        return f"{name} {f'[{unit}] ' if unit else ''}{arrow}"
+        return f"{m.title} {f'[{unit}] ' if unit else ''}{arrow}"
 
     def notes(self) -> list[str]:
         """Return a line for every method that failed or cannot do the task."""
@@ -138,6 +141,7 @@ class Table:
         if style == "latex":
             # ↑ and ↓ are not in the default fonts of LaTeX.
             body = body.replace("↑", r"$\uparrow$").replace("↓", r"$\downarrow$").replace("±", r"$\pm$").replace("µ", r"$\mu$")
+            body = body.replace("∞", r"$\infty$")
             return "\n".join([f"% {self.title}", body, *(f"% {note}" for note in notes)])
         if style == "html":
             listed = "".join(f"<li>{escape(note)}</li>" for note in notes)
@@ -152,11 +156,11 @@ def render(tables: Sequence[Table], style: str) -> str:
     if style != "csv":
         return "\n\n".join(table.render(style) for table in tables)
     columns = list(dict.fromkeys(m.name for table in tables for m in table.metrics))
-    lines: list[list[Any]] = [[*GROUP, "method", "n", "failed", *(name for c in columns for name in (c, f"{c}_std"))]]
+    lines: list[list[Any]] = [[*GROUP, "method", "n", "failed", "rank", *(name for c in columns for name in (c, f"{c}_std"))]]
     for table in tables:
         for row in table.rows:
             figures = [value for c in columns for value in (row.mean(c), row.deviation(c))]
-            lines.append([*table.about.values(), row.label, len(row.runs), sum(row.failures.values()), *figures])
+            lines.append([*table.about.values(), row.label, len(row.runs), sum(row.failures.values()), row.rank, *figures])
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(lines)  # None is an empty cell
     return text.getvalue().rstrip("\n")
@@ -178,7 +182,7 @@ def build(
     ``reasons`` maps (task, label) to why a method cannot do a task. Where a seed was run under several keys (the code changed), the
     latest record counts, and records of other settings or code never share a row with it.
     """
-    columns = [metric(name) for name in dict.fromkeys([*metrics, sort])]
+    columns = [metric(name) for name in dict.fromkeys([*metrics, sort, "test_accuracy"])]
     rows, broken = store.select({**GROUP, **ROW, **{m.name: m.path for m in columns}})
     for row, m in itertools.product(rows, columns):
         row[m.name] = None if row[m.name] is None else float(row[m.name])  # "NaN" is a text in JSON
@@ -203,8 +207,21 @@ def build(
         about = dict(zip(GROUP, group, strict=True))
         missing = {label: why for (task, label), why in (reasons or {}).items() if task == about["task"]}
         named = [row["metric"] for row in members if row["metric"]]
-        tables.append(Table(about, _rows(members, sort), shown, missing, named[0] if named else "accuracy"))
+        main = named[0] if named else "accuracy"
+        table = Table(about, _rows(members, as_task_metric(metric(sort), main)), [as_task_metric(m, main) for m in shown], missing)
+        _rank(table.rows, as_task_metric(metric("test_accuracy"), main), main)
+        tables.append(table)
     return tables, broken
+
+
+def _rank(rows: Sequence[Row], by: Metric, main: str) -> None:
+    """Rank rows by their main metric. The items decide along with the seeds only where the metric is the share of right items."""
+    found = []
+    for row in rows:
+        bits = {run["seed"]: decode_bits(run["correct"], run["items"]) for run in row.runs if run["correct"]} if main == "accuracy" else {}
+        found.append(Runs({run["seed"]: run[by.name] for run in row.runs if run[by.name] is not None}, bits))
+    for row, rank in zip(rows, ranks(found, by.direction == "higher"), strict=True):
+        row.rank = rank
 
 
 def _adopt_failures(groups: dict[tuple, list[dict[str, Any]]]) -> None:
@@ -219,7 +236,7 @@ def _adopt_failures(groups: dict[tuple, list[dict[str, Any]]]) -> None:
                     break
 
 
-def _rows(members: Sequence[dict[str, Any]], sort: str) -> list[Row]:
+def _rows(members: Sequence[dict[str, Any]], by: Metric) -> list[Row]:
     """Return one row per label and settings (the code hash among them): latest first, then sorted by a metric, best first."""
     latest: dict[tuple[str, int], dict[str, Any]] = {}
     for row in sorted(members, key=lambda row: row["started"]):
@@ -236,11 +253,10 @@ def _rows(members: Sequence[dict[str, Any]], sort: str) -> list[Row]:
             if run["status"] != "ok":
                 failures[run["status"]] = failures.get(run["status"], 0) + 1
         rows.append(Row(label, [run for run in newest if run["status"] == "ok"], failures))
-    by = metric(sort)
     sign = -1 if by.direction == "higher" else 1
 
     def rank(row: Row) -> tuple[float, str]:
-        value = row.mean(sort)
+        value = row.mean(by.name)
         return (math.inf if value is None or not math.isfinite(value) else sign * value, row.label)
 
     return sorted(rows, key=rank)

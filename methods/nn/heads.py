@@ -14,7 +14,7 @@ from methods.nn.parts import Parts
 
 
 class Classify(nn.Module):
-    """Flatten the last level and map it linearly to logits ``[T, B, classes]``."""
+    """Flatten the last level and map it linearly to logits ``[T, B, classes]``; answers per step (next token, forecast) likewise."""
 
     def __init__(self, head: Head, levels: list[Level], parts: Parts) -> None:
         """Make the read-out of the last level."""
@@ -36,11 +36,7 @@ class Detect(nn.Module):
     def __init__(self, head: Head, levels: list[Level], parts: Parts) -> None:
         """Make a branch for every stride of ``head``; raise ValueError if the backbone has no level of that stride."""
         super().__init__()
-        by_stride = {level.stride: i for i, level in enumerate(levels)}
-        missing = [stride for stride in head.strides if stride not in by_stride]
-        if missing:
-            raise ValueError(f"the task wants features at stride {missing}, the backbone has {sorted(by_stride)}")
-        self.chosen = [by_stride[stride] for stride in head.strides]
+        self.chosen = matching(head.strides, levels)
         self.towers = nn.ModuleList()
         self.readouts = nn.ModuleList()
         for i in self.chosen:
@@ -59,9 +55,49 @@ class Detect(nn.Module):
         return torch.cat(found, dim=2)
 
 
+class Segment(nn.Module):
+    """A fully convolutional segmenter (FCN, Long, Shelhamer, Darrell, CVPR 2015): per level one spiking layer and one 1x1 read-out.
+
+    The read-outs of all levels, enlarged to the size of the image by bilinear interpolation, are added: logits ``[T, B, classes, H, W]``.
+    """
+
+    def __init__(self, head: Head, levels: list[Level], parts: Parts) -> None:
+        """Make a branch for every stride of ``head``; raise ValueError if the backbone has no level of that stride."""
+        super().__init__()
+        self.chosen = matching(head.strides, levels)
+        self.towers = nn.ModuleList()
+        self.readouts = nn.ModuleList()
+        for i in self.chosen:
+            channels = levels[i].channels
+            self.towers.append(Layer(parts.conv(channels, channels, 3), parts.norm(channels), parts.neuron(channels)))
+            self.readouts.append(parts.readout_conv(channels, head.classes))
+        finest = levels[self.chosen[0]]
+        self.size = tuple(side * finest.stride for side in finest.size)
+
+    def forward(self, levels: list[Tensor]) -> Tensor:
+        """Return the logits of every pixel at every step."""
+        total: Tensor | None = None
+        for i, tower, readout in zip(self.chosen, self.towers, self.readouts, strict=True):
+            found = readout(tower(levels[i]))
+            enlarged = nn.functional.interpolate(found.flatten(0, 1), size=self.size, mode="bilinear", align_corners=False)
+            total = enlarged if total is None else total + enlarged
+        assert total is not None
+        return total.unflatten(0, levels[0].shape[:2])
+
+
+def matching(strides: tuple[int, ...], levels: list[Level]) -> list[int]:
+    """Return the positions of the levels that have ``strides``; raise ValueError if the backbone lacks one or none is asked for."""
+    by_stride = {level.stride: i for i, level in enumerate(levels)}
+    missing = [stride for stride in strides if stride not in by_stride]
+    if missing or not strides:
+        raise ValueError(f"the task wants features at stride {missing or 'none'}, the backbone has {sorted(by_stride)}")
+    return [by_stride[stride] for stride in strides]
+
+
 def build(head: Head, levels: list[Level], parts: Parts) -> nn.Module:
     """Return the module for ``head`` on features ``levels``."""
-    return {"classify": Classify, "detect": Detect}[head.kind](head, levels, parts)
+    kinds = {"classify": Classify, "detect": Detect, "segment": Segment, "per_step": Classify}
+    return kinds[head.kind](head, levels, parts)
 
 
 class Network(nn.Module):

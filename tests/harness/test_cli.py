@@ -294,6 +294,60 @@ def test_check_says_what_holds_and_what_fails(command, plugin_file, tiny, monkey
     assert "fails" in outcome.out and "ZeroDivisionError: division by zero" in outcome.out
 
 
+FILED = """
+from harness.task import TaskCard
+from suites.sources import FileTask, Source
+from suites.static_vision import Digits
+
+
+def download(root):
+    (root / "vision").mkdir()
+    (root / "vision" / "x").write_text("x")
+
+
+class Downloaded(FileTask, Digits):
+    card = TaskCard(name="tiny/downloaded", title="-", data="-", licence="-", split="-", source="-")
+    source = Source(({"vision/x": ""},), download, "1 B")
+
+
+class Missing(FileTask, Digits):
+    card = TaskCard(name="tiny/missing", title="-", data="-", licence="-", split="-", source="-")
+    source = Source(({"vision/y": ""},), advice="ask the authors")
+"""
+
+
+class TestData:
+    @pytest.fixture
+    def plugin(self, plugin_file, tmp_path, monkeypatch):
+        (tmp_path / "data").mkdir()
+        monkeypatch.setenv("SPIKEBENCH_DATA", str(tmp_path / "data"))
+        monkeypatch.setenv("SPIKEBENCH_CACHE", str(tmp_path / "cache"))
+        return str(plugin_file(FILED, "filed.py"))
+
+    def test_are_downloaded_once_and_then_ready(self, command, plugin):
+        first = command("data", "tiny/downloaded", "--plugin", plugin)
+        assert first.status == 0 and "downloading 1 B" in first.out and "ready, checksum" in first.out
+        again = command("data", "tiny/downloaded", "--plugin", plugin)
+        assert again.status == 0 and "downloading" not in again.out
+
+    def test_that_nothing_downloads_are_said_to_be_missing_with_what_to_do(self, command, plugin):
+        outcome = command("data", "tiny/missing", "--plugin", plugin)
+        assert outcome.status == 1 and "put vision/y below SPIKEBENCH_DATA; ask the authors" in outcome.err
+
+    def test_are_listed_as_ready_to_download_or_missing(self, command, plugin):
+        listed = command("list", "tasks", "--plugin", plugin, "--format", "github").out
+        assert "would download 1 B" in listed and "ask the authors" in listed and "ready, embedded" in listed
+
+    def test_that_a_task_named_lacks_are_downloaded_before_a_run(self, command, plugin, tmp_path, monkeypatch):
+        monkeypatch.setattr("harness.commands.run.execute", lambda planned, *_: [])
+        command("run", "-t", "tiny/downloaded", "-m", "ann", "--plugin", plugin, "--results", str(tmp_path / "results"))
+        assert (tmp_path / "data" / "vision" / "x").exists()
+
+    def test_that_cannot_be_had_keep_the_run_from_starting(self, command, plugin, tmp_path):
+        outcome = command("run", "-t", "tiny/missing", "-m", "ann", "--plugin", plugin, "--results", str(tmp_path / "results"))
+        assert outcome.status == 2 and "ann cannot run on tiny/missing: no data: put vision/y below SPIKEBENCH_DATA" in outcome.err
+
+
 def test_an_error_of_the_program_itself_is_not_disguised(monkeypatch):
     from harness import cli
     from harness.commands import list as listing

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from harness.evaluate import evaluate
+from harness.evaluate import curve_steps, evaluate
 from harness.method import Prediction
+from harness.task import Data
 
 
 @pytest.fixture
@@ -112,3 +113,47 @@ def test_the_splits_are_those_of_the_task(toy_task, toy_method):
     method = toy_method(toy_task())
     net = method.build()
     assert [evaluate(method, net, split).samples for split in ("train", "validation", "test")] == [11, 4, 6]
+
+
+class TestAnswersPerStep:
+    """A task whose steps each have a target: outputs [T, B, K], targets [B, T]."""
+
+    @pytest.fixture
+    def task(self, toy_task):
+        class Each(toy_task):
+            readout = "each"
+
+            def load(self, split):
+                inputs = super().load(split).inputs
+                return Data(inputs, torch.arange(self.steps).expand(len(inputs), -1) % 2)
+
+            def scorer(self):
+                return Flat()
+
+        class Flat:
+            def __init__(self):
+                self.right = []
+
+            def update(self, outputs, targets):
+                self.right += (outputs.argmax(-1) == targets).flatten().tolist()
+
+            def compute(self):
+                return {"accuracy": sum(self.right) / len(self.right)}
+
+            def correct(self):
+                return self.right
+
+        return Each()
+
+    def test_all_answers_are_scored_and_each_step_has_its_own_figure(self, task, toy_method):
+        method = toy_method(task)
+        ones = torch.tensor([0.0, 1.0])  # class 1 at every step, which is right at every other
+        found = evaluate(method, nn.Linear(1, 1), "test", lambda net, x: Prediction.at_every_step(ones.expand(3, len(x), 2)))
+        assert found.metrics["accuracy"] == pytest.approx(1 / 3)
+        assert found.curve == [0.0, 1.0, 0.0] and len(found.correct) == 18
+
+
+def test_a_curve_of_many_steps_is_thinned_out_and_ends_with_the_last():
+    assert curve_steps(5) == [0, 1, 2, 3, 4]
+    some = curve_steps(10_000)
+    assert len(some) == len(set(some)) == 256 and some[-1] == 9_999 and some == sorted(some)

@@ -101,3 +101,31 @@ def test_two_methods_are_trained_on_the_same_batches(toy_task, toy_method):
         seen.append(method.seen)
     assert [index for index, _ in seen[0]] == [index for index, _ in seen[1]]
     assert all(torch.equal(a, b) for (_, a), (_, b) in zip(*seen, strict=True))
+
+
+class Files:
+    """A data set that is read sample by sample."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def __len__(self):
+        return len(self.data)
+
+    def __getitem__(self, place):
+        return self.data[place]
+
+
+def test_a_data_set_that_is_read_by_workers_gives_the_same_batches_as_one_in_memory(task, toy_task):
+    other = toy_task()
+    other._splits["train"] = Files(task.split("train"))
+    for wanted, found in zip(Loader(task, 5, seed=3, augment=True), Loader(other, 5, seed=3, augment=True), strict=True):
+        assert torch.equal(wanted.index, found.index) and torch.equal(wanted.targets, found.targets)
+        torch.testing.assert_close(found.inputs, wanted.inputs, rtol=0, atol=0)
+
+
+def test_choosing_samples_of_a_data_set_without_targets_is_refused(toy_task):
+    task = toy_task()
+    task._splits["train"] = Files(task.split("train"))
+    with pytest.raises(TypeError, match="Files has no targets"):
+        Loader(task, 5, seed=0, keep=lambda targets: targets > 0)

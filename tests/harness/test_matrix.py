@@ -38,6 +38,49 @@ def test_a_suite_means_all_its_tasks_and_may_be_narrowed(registries):
     inside = [name for name in registries.tasks.names() if name.startswith("static/")]
     assert [spec.task for spec in choose(registries, tasks=[], suites=["static"])] == inside
     assert [spec.task for spec in choose(registries, suites=["static"])] == ["static/digits"]
+
+
+OPTIONS = """
+from typing import Literal
+
+from pydantic import Field
+
+from harness import plugin
+from harness.task import TaskCard
+from suites.static_vision import Digits
+
+
+class Sized(Digits):
+    card = TaskCard(name="tiny/sized", title="-", data="-", licence="-", split="-", source="-")
+
+    class Options(plugin.Options):
+        size: int = Field(8, ge=1)
+        kind: Literal["a", "b"] = "a"
+
+
+class Brief(Digits):
+    card = TaskCard(name="tiny/brief", title="-", data="-", licence="-", split="-", source="-")
+    budgets = {"smoke": Digits.budgets["smoke"]}
+"""
+
+
+def test_options_of_a_task_are_part_of_its_name_checked_sorted_and_without_defaults(plugin_file):
+    registries = Registries([plugin_file(OPTIONS, "sized.py")])
+    asked = ["tiny/sized[size=4,kind=b]", "tiny/sized[kind=b,size=4]", "tiny/sized[size=8]", "tiny/sized"]
+    assert [spec.task for spec in choose(registries, tasks=asked)] == ["tiny/sized[kind=b,size=4]", "tiny/sized"]
+    assert registries.task("tiny/sized[kind=b,size=4]").options.size == 4
+    with pytest.raises(UsageError, match="tiny/sized: option size = '0'"):
+        choose(registries, tasks=["tiny/sized[size=0]"])
+    with pytest.raises(UsageError, match="no option 'sise'; did you mean 'size'"):
+        choose(registries, tasks=["tiny/sized[sise=1]"])
+
+
+def test_a_task_without_the_budget_is_left_out_with_the_reason_if_another_has_it(registries, plugin_file):
+    registries = Registries([plugin_file(OPTIONS, "sized.py")])
+    both = plans(choose(registries, tasks=["static/digits", "tiny/brief"], budget="laptop"), registries)
+    assert both[0].skip is None and "it has no budget 'laptop'" in both[1].skip
+    with pytest.raises(UsageError, match="static/digits has no budget 'laptp'; did you mean 'laptop'"):
+        choose(registries, budget="laptp")
     assert choose(registries, suites=["detection"]) == []
 
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.plugin import UsageError
+from harness.record import encode_bits
 from harness.report.table import FORMATS, Row, build, render
 from harness.store import Store
 
@@ -53,14 +54,14 @@ def test_a_cell_is_mean_and_standard_deviation_over_seeds(store, add):
     deviation = math.sqrt(sum((v - mean) ** 2 for v in values) / 2)
     assert row.mean("test_accuracy") == pytest.approx(mean)
     assert row.deviation("test_accuracy") == pytest.approx(deviation)
-    heads, ((label, n, cell, *_),) = only(store).cells()
+    heads, ((label, n, _, cell, *_),) = only(store).cells()
     assert (label, n, cell) == ("stbp", "3", "93.00 ± 3.61")
-    assert heads[:3] == ["method", "n", "accuracy [%] ↑"]
+    assert heads[:4] == ["method", "n", "rank", "accuracy [%] ↑"]
 
 
 def test_one_seed_has_no_deviation(store, add):
     add(accuracy=0.9)
-    _, ((_, n, cell, *_),) = only(store).cells()
+    _, ((_, n, _, cell, *_),) = only(store).cells()
     assert (n, cell) == ("1", "90.00")
 
 
@@ -80,14 +81,14 @@ def test_a_seed_without_a_value_makes_the_mean_missing(store, add):
     add(seed=1)
     table = only(store)
     assert table.rows[0].mean("saved_bytes") is None
-    assert table.cells()[1][0] == ["stbp", "2", "50.00 ± 0.00", "-", "-"]
+    assert table.cells()[1][0] == ["stbp", "2", "1", "50.00 ± 0.00", "-", "-"]
 
 
 def test_a_figure_that_is_not_finite_is_a_dash_and_comes_last(store, add):
     add("a", accuracy=math.nan)
     add("b", accuracy=0.1)
     add("c", accuracy=math.inf)
-    assert [(line[0], line[2]) for line in only(store).cells()[1]] == [("b", "10.00"), ("a", "-"), ("c", "-")]
+    assert [(line[0], line[3]) for line in only(store).cells()[1]] == [("b", "10.00"), ("a", "-"), ("c", "-")]
 
 
 def test_rows_are_sorted_best_first_and_those_without_a_value_come_last(store, add):
@@ -113,8 +114,8 @@ def test_a_column_has_one_unit(store, add):
     add("few", **{"activity.spikes_per_sample": 50.0})
     add("many", **{"activity.spikes_per_sample": 5000.0})
     heads, lines = only(store, metrics=("spikes",)).cells()
-    assert heads[2] == "spikes [k] ↓"
-    assert {line[0]: float(line[2]) for line in lines} == {"few": 0.05, "many": 5.0}
+    assert heads[3] == "spikes [k] ↓"
+    assert {line[0]: float(line[3]) for line in lines} == {"few": 0.05, "many": 5.0}
 
 
 @pytest.mark.parametrize(
@@ -143,7 +144,7 @@ def test_failures_are_shown_with_their_kind_and_do_not_count(store, add):
     add(seed=2, status="diverged")
     add(seed=3, status="timeout")
     table = only(store)
-    assert table.cells()[1][0][:3] == ["stbp", "1", "90.00"]
+    assert table.cells()[1][0][:4] == ["stbp", "1", "1", "90.00"]
     assert table.notes() == [
         "stbp: 2 run(s) diverged (the loss was not a finite number)",
         "stbp: 1 run(s) timeout (the time limit ran out)",
@@ -172,7 +173,7 @@ def test_failures_alone_make_a_table(store, add):
     add(status="killed", environment=None, **{"spec.device": "cuda:1"})
     table = only(store)
     assert "on cuda:1 (cuda, fp32, threads 1)" in table.title
-    assert table.cells()[1] == [["stbp", "0", "-", "-", "-"]]
+    assert table.cells()[1] == [["stbp", "0", "-", "-", "-", "-"]]
 
 
 def test_what_a_method_cannot_do_is_said(store, add):
@@ -287,7 +288,7 @@ def test_latex_has_no_bare_special_characters(table):
     assert len(rows) == 4
     for row in rows:
         bare = row.removesuffix(r"\\").replace(r"\$", "").replace(r"\_", "").replace(r"\%", "").replace(r"\#", "").replace(r"\&", "")
-        assert bare.count("&") == 3
+        assert bare.count("&") == 4
         assert bare.count("$") % 2 == 0
         assert not set("%#_") & set(bare)
 
@@ -301,10 +302,27 @@ def test_comments_of_latex_stay_on_their_line(store, add):
 
 def test_github_keeps_bars_of_labels_inside_their_cell(table):
     rows = [line for line in table.render("github").splitlines() if line.startswith("|")]
-    assert {row.replace(r"\|", "").count("|") for row in rows} == {5}
+    assert {row.replace(r"\|", "").count("|") for row in rows} == {6}
 
 
 def test_headings_say_which_direction_is_better(store, add):
     add(**{"accuracy.metric": "map_50"})
     heads, _ = only(store).cells()
-    assert heads[2:] == ["map 50 [%] ↑", "saved for backward [B] ↓", "step time [µs] ↓"]
+    assert heads[3:] == ["mAP@.5 [%] ↑", "saved for backward [B] ↓", "step time [µs] ↓"]
+
+
+def test_methods_that_cannot_be_told_apart_share_a_rank(store, add):
+    good, other, bad = [True] * 180 + [False] * 20, [False] * 18 + [True] * 182, [True] * 100 + [False] * 100
+    for label, bits in (("good", good), ("other", other), ("bad", bad)):
+        answers = {"accuracy.correct": encode_bits(bits), "accuracy.items": len(bits)}
+        add(label, accuracy=sum(bits) / len(bits), **answers)
+    assert {row.label: row.rank for row in only(store).rows} == {"good": 1, "other": 1, "bad": 3}
+
+
+def test_less_is_better_for_an_error(store, add):
+    for label, value in (("low", 0.1), ("high", 0.2)):
+        for seed in range(3):
+            add(label, seed=seed, accuracy=value + seed / 1000, **{"accuracy.metric": "mse"})
+    table = only(store)
+    assert [(row.label, row.rank) for row in table.rows] == [("low", 1), ("high", 2)]
+    assert table.cells()[0][3] == "MSE ↓"

@@ -68,9 +68,9 @@ def test_augmentation_moves_all_frames_of_a_sample_alike(task):
 
 
 def test_without_tonic_the_task_says_what_to_install(monkeypatch):
-    assert DigitsSaccade.unavailable() is None
+    assert DigitsSaccade().unavailable() is None
     monkeypatch.setattr("suites.events.find_spec", lambda name: None)
-    assert "pip install 'spikebench[events]'" in DigitsSaccade.unavailable()
+    assert "pip install 'spikebench[events]'" in DigitsSaccade().unavailable()
 
 
 def test_title_and_data_say_that_events_are_simulated():
