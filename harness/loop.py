@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from harness.evaluate import evaluate
 from harness.loader import Loader
 from harness.meters.clock import StepClock
-from harness.meters.compiling import CompileMeter
+from harness.meters.pace import Pace
 from harness.method import Method, Phase
-from harness.task import Batch, Training
+from harness.task import Training
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -143,58 +143,6 @@ class _Sum:
         return float(self.total)
 
 
-class _Waiting:
-    """Iterates, and adds up how long the next item was waited for."""
-
-    def __init__(self, items: Iterable[Batch]) -> None:
-        self.items, self.seconds = items, 0.0
-
-    def __iter__(self) -> Iterator[Batch]:
-        started = time.perf_counter()
-        for item in self.items:
-            self.seconds += time.perf_counter() - started
-            yield item
-            started = time.perf_counter()
-
-
-class _Pace:
-    """The time of an epoch as if all of its steps were ordinary ones.
-
-    Steps that are measured, or in which something is compiled, are not timed; each counts as the mean of the others. Where there are no
-    others, the time is what it was.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self.device, self.begin = device, time.perf_counter()
-        self.off, self.timed, self.untimed = 0.0, 0, 0
-
-    @contextmanager
-    def step(self, clock: StepClock, ordinary: bool) -> Iterator[None]:
-        if not ordinary:
-            self._wait()
-        begin = time.perf_counter()
-        if ordinary:
-            clock.start()
-        with CompileMeter() as compiling:
-            yield
-        if ordinary and not compiling.seconds:
-            clock.stop()
-            self.timed += 1
-            return
-        clock.discard()
-        self._wait()
-        self.off += time.perf_counter() - begin
-        self.untimed += 1
-
-    def seconds(self) -> float:
-        spent = time.perf_counter() - self.begin
-        return (spent - self.off) * (1 + self.untimed / self.timed) if self.timed else spent
-
-    def _wait(self) -> None:
-        if self.device.type != "cpu":
-            torch.accelerator.synchronize(self.device)
-
-
 @dataclass
 class Trained:
     """What training leaves behind besides the weights."""
@@ -245,8 +193,8 @@ def _run_phase(
             phase.on_epoch(epoch, epochs)
         total, seen = _Sum(device), 0
         with training_modes(net, phase):
-            pace, waiting = _Pace(device), _Waiting(loader)
-            for batch in waiting:
+            pace = Pace(device)
+            for batch in pace.waiting(loader):
                 measured = observer.around_step(number, count)
                 with pace.step(clock, measured is None), measured or nullcontext(), precise():
                     loss = step(net, batch, update)
@@ -260,6 +208,6 @@ def _run_phase(
         if schedule:
             schedule.step()
         found = evaluate(method, net, "validation", phase.predict, every_step=False)
-        traces.append(EpochTrace(phase.name, epoch, mean, seconds, found.metrics[task.metric], len(loader), seen, waiting.seconds))
+        traces.append(EpochTrace(phase.name, epoch, mean, seconds, found.metrics[task.metric], len(loader), seen, pace.loading))
         observer.epoch(traces[-1], epochs)
     return traces
