@@ -3,13 +3,14 @@
     spikebench run -t sequences/japanese-vowels -m stbp,ann
     spikebench run -t "sequences/acsf1[length=0]" -m stbp      # all 1,460 steps
 
-The archive's own parts are used. Validation is every fifth series of each class of the training part, in file order. Values are normalised per
-channel by mean and deviation of the training split; series that are too short get zeros (the mean) in front, so that the last step is
-the last value. ``length`` resamples: every step is then the mean of an equal part of the series.
+The archive's own parts are used; validation is every fifth series of each class of the training part, in file order. Values are
+normalised per channel by mean and deviation of the training split. With ``length``, series that are longer are resampled to it, so that
+every step is the mean of an equal part; series that are shorter get zeros (the mean) in front, so that the last step is the last value.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import ClassVar
@@ -59,7 +60,7 @@ class UcrTask(FileTask, ClassificationTask):
     class Options(plugin.Options):
         """How long the sequences are."""
 
-        length: int = Field(0, ge=0, le=100_000, description="steps after resampling; 0: not resampled, padded to the longest series")
+        length: int = Field(0, ge=0, le=100_000, description="most steps, longer series are resampled; 0: as many as the longest has")
 
     @property
     def input_shape(self) -> tuple[int, ...]:  # type: ignore[override]
@@ -75,7 +76,7 @@ class UcrTask(FileTask, ClassificationTask):
         """Return the series ``[N, T, C]`` and their classes; raise DataError for a file that is not what it should be."""
         training = self._part("TRAIN")
         chosen = {name: self._chosen(training, name) for name in ("train", "validation")}
-        scale = Scale.of([training.series[place] for place in chosen["train"]])
+        scale = self.scale([training.series[place] for place in chosen["train"]])
         part = self._part("TEST") if split == "test" else training
         if part.classes != training.classes:
             raise DataError(f"{self.problem}: the train and test files name different classes; they are not of one set")
@@ -83,9 +84,12 @@ class UcrTask(FileTask, ClassificationTask):
         places = np.arange(len(labels)) if split == "test" else chosen[split]
         places = places[interleaved(labels[places])]
         series = scale([part.series[place] for place in places])
-        if self.options.length:
-            series = [resampled(each, self.options.length) for each in series]
+        series = [resampled(each, self.steps) if each.shape[1] > self.steps else each for each in series]
         return Data(torch.from_numpy(padded(series, self.steps)), torch.from_numpy(labels[places]))
+
+    def scale(self, training: Sequence[np.ndarray]) -> Callable[[Sequence[np.ndarray]], list[np.ndarray]]:
+        """Return what normalises series ``[C, L]``, from those of the training split."""
+        return Scale.of(training)
 
     def _chosen(self, training: TsFile, split: Split) -> np.ndarray:
         held = rank_in_class(np.array(training.labels)) % 5 == 4
@@ -112,7 +116,7 @@ class Acsf1(UcrTask):
     class Options(UcrTask.Options):
         """How long the sequences are."""
 
-        length: int = Field(365, ge=0, le=100_000, description="steps after resampling; 0: all 1,460")
+        length: int = Field(365, ge=0, le=100_000, description="most steps, longer series are resampled; 0: all 1,460")
 
     card = TaskCard(
         name="sequences/acsf1",
@@ -130,19 +134,23 @@ class Acsf1(UcrTask):
     problem, longest = "ACSF1", 1460
     head = Head("classify", classes=10)
     budgets = {
-        "smoke": Budget(Training(epochs=20, batch_size=16, lr=4e-3), Backbone("sequence", (32,) * 5), time_limit=300),
+        "smoke": Budget(Training(epochs=45, batch_size=16, lr=4e-3), Backbone("sequence", (32,) * 5), time_limit=300),
         "laptop": Budget(Training(epochs=100, batch_size=16, lr=4e-3), Backbone("sequence", (64,) * 5), time_limit=1800),
         "paper": Budget(Training(epochs=500, batch_size=16, lr=1e-3), Backbone("sequence", (256,) * 6), time_limit=86400),
     }
 
 
 class Plaid(UcrTask):
-    """An electric signal of an appliance, recorded at 30 kHz and shortened: which of eleven kinds it is; ``[B, 336, 1]``."""
+    """An electric signal of an appliance, recorded at 30 kHz and shortened: which of eleven kinds it is; ``[B, 500, 1]``.
+
+    Amplitudes differ a millionfold between appliances, so values are compressed before they are normalised: asinh(x / m), where m is the
+    median of absolute values in the training split.
+    """
 
     class Options(UcrTask.Options):
         """How long the sequences are."""
 
-        length: int = Field(336, ge=0, le=100_000, description="steps after resampling; 0: as they are, padded to 1,344")
+        length: int = Field(500, ge=0, le=100_000, description="most steps, longer series are resampled; 0: all, up to 1,344")
 
     card = TaskCard(
         name="sequences/plaid",
@@ -164,6 +172,16 @@ class Plaid(UcrTask):
         "laptop": Budget(Training(epochs=60, batch_size=32, lr=4e-3), Backbone("sequence", (64,) * 5), time_limit=1800),
         "paper": Budget(Training(epochs=500, batch_size=32, lr=1e-3), Backbone("sequence", (256,) * 6), time_limit=86400),
     }
+
+    def scale(self, training: Sequence[np.ndarray]) -> Callable[[Sequence[np.ndarray]], list[np.ndarray]]:
+        """Return compression and normalisation."""
+        middle = np.median(np.abs(np.concatenate(training, axis=1)))
+
+        def compressed(series: Sequence[np.ndarray]) -> list[np.ndarray]:
+            return [np.arcsinh(each / middle) for each in series]
+
+        normalised = Scale.of(compressed(training))
+        return lambda series: normalised(compressed(series))
 
 
 class OsuLeaf(UcrTask):
@@ -192,7 +210,7 @@ class OsuLeaf(UcrTask):
 
 
 class JapaneseVowels(UcrTask):
-    """Twelve cepstral coefficients of two spoken vowels: which of nine men says them; ``[B, 29, 12]``, 7 to 29 steps with zeros in front."""
+    """Twelve cepstral coefficients of two spoken vowels: which of nine men says them; ``[B, 29, 12]``, zeros in front."""
 
     card = TaskCard(
         name="sequences/japanese-vowels",
