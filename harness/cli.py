@@ -109,6 +109,53 @@ def run(
 
 
 @app.command(
+    epilog="Examples: `spikebench scale -t static/digits -m stbp,ottt --over steps --values 2,4,8,16` · "
+    "`spikebench scale -t static/digits -m stbp --over depth --values 1,2,4 --format github`"
+)
+def scale(
+    task: Annotated[str, typer.Option("--task", "-t", help="One task.")],
+    over: Annotated[str, typer.Option("--over", help="steps (T), batch, length (of tasks that have it as an option) or depth.")],
+    values: Annotated[str, typer.Option("--values", help="At least two whole numbers, comma-separated.")],
+    method: Methods = "",
+    metrics: Annotated[str, typer.Option("--metrics", help="Metrics, comma-separated. Default: memory and step time.")] = "",
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Seeds 0 to N-1; points are means over them.")] = 1,
+    budget: Annotated[str, typer.Option("--budget", help="Which network: smoke, laptop or paper.")] = "smoke",
+    track: Annotated[str, typer.Option("--track", help="matched or recipe.")] = "matched",
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")] = "cpu",
+    precision: Annotated[str, typer.Option("--precision", help="fp32, bf16 or fp16 (autocast).")] = "fp32",
+    threads: Threads = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="key=value, as for `run`; may be given again.")] = None,
+    format: Annotated[str, typer.Option("--format", "-f", help="terminal, github or csv.")] = "terminal",
+    plugin: Plugins = None,
+    results: Results = Path("results/local/scale"),
+    force: Force = False,
+) -> None:
+    """Measure memory and time at several T, batch sizes, lengths or depths, and fit how they grow. What is finished is not run again."""
+    import shlex
+
+    from harness.commands.scale import scale as work
+    from harness.matrix import Selection
+    from harness.spec import parse_settings, split_list
+
+    numbers = split_list(values)
+    if not all(number.isdecimal() for number in numbers):
+        raise UsageError(f"--values {values!r}: write whole numbers, for example 2,4,8,16")
+    selection = Selection(
+        methods=split_list(method),
+        tasks=split_list(task),
+        seeds=seeds,
+        track=track,  # type: ignore[arg-type]  # checked by RunSpec
+        budget=budget,
+        device=device,
+        precision=precision,  # type: ignore[arg-type]
+        threads=threads,
+        settings=parse_settings(settings or []),
+    )
+    resume = shlex.join(["spikebench", *sys.argv[1:]])
+    work(selection, over, [int(n) for n in numbers], split_list(metrics), format, results, plugin or [], resume, force=force)
+
+
+@app.command(
     "list", epilog="Examples: `spikebench list methods` · `spikebench list tasks` · `spikebench list methods --task detection/digit-scenes`"
 )
 def list_(

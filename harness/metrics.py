@@ -26,7 +26,7 @@ class Metric:
 
     name: str
     title: str  # heading of a column
-    unit: str  # "fraction", "B", "s", "samples/s" or "" (a plain number); values in records are in this unit
+    unit: str  # "fraction", "B", "s", "J", "samples/s" or "" (a plain number); values in records are in this unit
     direction: Direction  # which values are better
     worst: float  # value that loses against every other: what a failed run counts as
     path: str  # where a record keeps it: keys of the nested JSON, joined by dots
@@ -74,6 +74,30 @@ _ALL = (
     _lower("synops_dense", "dense operations", "", "activity.synops_dense", ".4g", "synaptic operations per sample if nothing were zero"),
     _lower("ac", "accumulates", "", "activity.synops_ac", ".4g", "effective operations per sample that only add (inputs in -1, 0, 1)"),
     _lower("mac", "multiply-accumulates", "", "activity.synops_mac", ".4g", "effective operations per sample that multiply and add"),
+    _lower(
+        "other", "other operations", "", "activity.synops_other", ".4g", "operations of attention and transposed convolutions per sample"
+    ),
+    _lower(
+        "macs_nominal",
+        "nominal MACs",
+        "",
+        "activity.macs_nominal",
+        ".4g",
+        "dense operations per sample with the taps on padding: what MAC counters say",
+    ),
+    _lower(
+        "energy", "energy (45 nm)", "J", "activity.energy", ".4g", "estimate per sample: 0.9 pJ an accumulate, 4.6 pJ a multiply-accumulate"
+    ),
+    _lower("updates", "membrane updates", "", "activity.membrane_updates", ".4g", "neurons times time steps that ran, per sample"),
+    _higher(
+        "activation_sparsity",
+        "activation sparsity",
+        "fraction",
+        "activity.activation_sparsity",
+        ".2f",
+        "zeros in what spiking layers or other activations return",
+    ),
+    _higher("connection_sparsity", "connection sparsity", "fraction", "activity.connection_sparsity", ".2f", "weights that are zero"),
     _lower(
         "saved_bytes",
         "saved for backward",
@@ -154,6 +178,7 @@ class Scale:
 _LADDERS = {
     "B": (Scale(1, "B"), Scale(2**10, "KiB"), Scale(2**20, "MiB"), Scale(2**30, "GiB")),
     "s": (Scale(1e-6, "µs"), Scale(1e-3, "ms"), Scale(1, "s")),
+    "J": (Scale(1e-12, "pJ"), Scale(1e-9, "nJ"), Scale(1e-6, "µJ"), Scale(1e-3, "mJ"), Scale(1, "J")),
     "fraction": (Scale(0.01, "%"),),
     "": (Scale(1, ""), Scale(1e3, "k"), Scale(1e6, "M"), Scale(1e9, "G")),
 }

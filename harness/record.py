@@ -74,6 +74,7 @@ class Layer(Part):
     spikes_per_sample: float
     neurons: float = Field(description="neurons that were run, per sample and step; 0 if never run")
     rate: float | None = Field(description="spikes per neuron and step; None if the layer never ran")
+    rates: list[float] | None = Field(None, description="the same at each step; None for sequences of more than 256 steps")
 
 
 class Activity(Part):
@@ -87,6 +88,12 @@ class Activity(Part):
     synops_dense: float | None = Field(None, description="all inputs times all weights, per sample")
     synops_ac: float | None = Field(None, description="effective operations whose inputs are all in {-1, 0, 1}: accumulations")
     synops_mac: float | None = Field(None, description="the other effective operations: multiply-accumulations")
+    synops_other: float | None = Field(None, description="operations of attention and transposed convolutions, per sample")
+    macs_nominal: float | None = Field(None, description="all inputs times all weights with the taps on padding, per sample")
+    energy: float | None = Field(None, description="estimated joules per sample of the effective operations (harness/energy.py)")
+    membrane_updates: float | None = Field(None, description="neurons times steps that ran, per sample")
+    activation_sparsity: float | None = Field(None, description="share of zeros in what all activations returned")
+    connection_sparsity: float | None = Field(None, description="share of weights that are zero")
     synops_samples: int = Field(0, description="test samples that the operations were counted on")
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.energy import joules
 from harness.evaluate import Evaluation
 from harness.loop import EpochTrace, Trained
 from harness.meters.spikes import SpikeCount
@@ -40,7 +41,13 @@ def accuracy_part(name: str, test: Evaluation, validation: Evaluation, extrapola
 def activity_part(spikes: SpikeCount, operations: SynopsCount, counted_on: int) -> Activity:
     """Return the activity part; a network without spiking modules has no spike figures."""
     layers = [
-        Layer(name=name, spikes_per_sample=layer.spikes_per_sample, neurons=layer.neurons, rate=layer.rate)
+        Layer(
+            name=name,
+            spikes_per_sample=layer.spikes_per_sample,
+            neurons=layer.neurons,
+            rate=layer.rate,
+            rates=None if layer.rates is None else [round(rate, 6) for rate in layer.rates],
+        )
         for name, layer in spikes.layers.items()
     ]
     return Activity(
@@ -52,6 +59,12 @@ def activity_part(spikes: SpikeCount, operations: SynopsCount, counted_on: int) 
         synops_dense=operations.dense,
         synops_ac=operations.ac,
         synops_mac=operations.mac,
+        synops_other=operations.other,
+        macs_nominal=operations.nominal,
+        energy=joules(operations.ac, operations.mac),
+        membrane_updates=spikes.updates_per_sample if layers else None,
+        activation_sparsity=spikes.activation_sparsity,
+        connection_sparsity=operations.connection_sparsity,
         synops_samples=counted_on,
     )
 

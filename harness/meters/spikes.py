@@ -1,6 +1,7 @@
-"""Spikes per sample, per neuron and layer by layer, counted at what the neuron modules return.
+"""Spikes per sample, per neuron, layer by layer and step by step, counted at what the neuron modules return.
 
-A module takes part if its attribute ``spike_kind`` is "binary" (it promises exact 0/1) or "graded" (other values allowed)::
+A module takes part if its attribute ``spike_kind`` is "binary" (it promises exact 0/1) or "graded" (other values allowed); "none" (the
+activation of a network that does not spike) counts for the sparsity of activations only::
 
     with SpikeMeter(net) as meter, torch.no_grad():
         for batch in task.batches("test"):
@@ -10,7 +11,8 @@ A module takes part if its attribute ``spike_kind`` is "binary" (it promises exa
 
 Every element that is not zero is a spike: a graded value or a burst is one event, as it is for the synaptic operations that follow.
 Only totals are kept and division comes last, so the count is right whether a sequence ``[T, B, ...]`` comes in one call or in parts,
-and whether all samples or only those that go on (early exit) are in a call.
+and whether all samples or only those that go on (early exit) are in a call. A module that goes on with a sequence, rather than beginning
+one, says so by a method ``carried()`` that does not return None before the call (``methods.nn.stepping``).
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ import torch
 from torch import Tensor, nn
 
 COUNTED = ("binary", "graded")
+KINDS = (*COUNTED, "none")
+LONGEST = 256  # steps up to which rates are kept step by step
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class LayerSpikes:
     neurons: int  # distinct units: elements of one step of one sample
     spikes_per_sample: float
     rate: float  # spikes per neuron and step, over what ran
+    rates: list[float] | None  # the same at each step, [T]; None for more than LONGEST steps
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,8 @@ class SpikeCount:
     spikes_per_sample: float
     spikes_per_neuron: float  # per sample: spikes over all steps / number of neurons
     firing_rate: float  # spikes per neuron and step, over what ran
+    updates_per_sample: float  # neurons of spiking layers x steps that ran, per sample
+    activation_sparsity: float | None  # share of zeros in what all activations (spiking or not) returned; None without any
     layers: dict[str, LayerSpikes]
     offenders: tuple[str, ...]  # "binary" modules that returned something else than 0 and 1 (NaN included); empty if all is well
 
@@ -55,6 +62,8 @@ class _Tally:
         self.spikes = torch.zeros((), dtype=torch.int64, device=device)
         self.broken = torch.zeros((), dtype=torch.bool, device=device)
         self.elements = 0
+        self.steps = torch.zeros(LONGEST, 2, dtype=torch.int64, device=device)  # spikes and elements of each step
+        self.step = self.longest = 0
         self.shapes: set[tuple[int, ...]] = set()
 
 
@@ -63,13 +72,14 @@ class SpikeMeter:
 
     def __init__(self, net: nn.Module) -> None:
         """Find the spiking modules of ``net``."""
-        self._modules = {name: m for name, m in net.named_modules() if getattr(m, "spike_kind", None) in COUNTED}
+        self._modules = {name: m for name, m in net.named_modules() if getattr(m, "spike_kind", None) in KINDS}
         self._tallies: dict[str, _Tally] = {}
         self._handles: list[Any] = []
 
     def __enter__(self) -> SpikeMeter:
         """Begin to listen."""
         for name, module in self._modules.items():
+            self._handles.append(module.register_forward_pre_hook(self._begin(name)))
             self._handles.append(module.register_forward_hook(self._hook(name)))
         return self
 
@@ -77,6 +87,14 @@ class SpikeMeter:
         """Stop listening; what was counted stays."""
         while self._handles:
             self._handles.pop().remove()
+
+    def _begin(self, name: str) -> Any:
+        def note(module: nn.Module, inputs: Any) -> None:
+            goes_on = hasattr(module, "carried") and module.carried() is not None
+            if name in self._tallies and not goes_on:
+                self._tallies[name].step = 0
+
+        return note
 
     def _hook(self, name: str) -> Any:
         def count(module: nn.Module, inputs: Any, output: Any) -> None:
@@ -90,6 +108,11 @@ class SpikeMeter:
             tally.shapes.add(tuple(spikes.shape[2:]))
             fired = spikes != 0
             tally.spikes += fired.sum()
+            begun, tally.step = tally.step, tally.step + len(spikes)
+            tally.longest = max(tally.longest, tally.step)
+            if tally.step <= LONGEST and spikes.numel():
+                tally.steps[begun : tally.step, 0] += fired.flatten(1).sum(1)
+                tally.steps[begun : tally.step, 1] += spikes[0].numel()
             if module.spike_kind == "binary":
                 tally.broken |= (fired & (spikes != 1)).any()
 
@@ -99,14 +122,18 @@ class SpikeMeter:
         """Return the count for ``samples`` samples seen; raise ValueError if there were none."""
         if samples < 1:
             raise ValueError(f"spikes per sample need at least one sample, not {samples}")
-        layers, offenders = {}, []
-        for name in self._modules:
+        layers, offenders, active, seen = {}, [], 0, 0
+        for name, module in self._modules.items():
             tally = self._tallies.get(name)
             if tally is None or not tally.elements:
                 continue
             spikes = int(tally.spikes.item())
+            active, seen = active + spikes, seen + tally.elements
+            if module.spike_kind not in COUNTED:
+                continue
             neurons = sum(prod(shape) for shape in tally.shapes)
-            layers[name] = LayerSpikes(spikes, tally.elements, neurons, spikes / samples, spikes / tally.elements)
+            rates = [fired / ran for fired, ran in tally.steps[: tally.longest].tolist()] if tally.longest <= LONGEST else None
+            layers[name] = LayerSpikes(spikes, tally.elements, neurons, spikes / samples, spikes / tally.elements, rates)
             if tally.broken.item():
                 offenders.append(name)
         total = sum(layer.spikes for layer in layers.values())
@@ -116,6 +143,8 @@ class SpikeMeter:
             spikes_per_sample=total / samples,
             spikes_per_neuron=total / samples / neurons if neurons else 0.0,
             firing_rate=total / elements if elements else 0.0,
+            updates_per_sample=elements / samples,
+            activation_sparsity=1 - active / seen if seen else None,
             layers=layers,
             offenders=tuple(offenders),
         )

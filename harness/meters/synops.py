@@ -5,27 +5,33 @@ For each linear or convolution layer that runs::
     effective = sum over outputs of (input != 0) * (weight != 0)      what hardware that skips zeros does
     dense     = the same with all inputs and all weights taken as non-zero    what hardware that skips nothing does
 
-Taps that fall on zero padding are operations in neither. Effective operations are accumulates (AC) where the inputs are all in
-{-1, 0, 1}, so that nothing is multiplied, and multiply-accumulates (MAC) otherwise. That is decided for each input that the layer
-meets on its own: one image or sequence (convolutions) or one vector (linear), of one sample and time step. Hence the count is
-the same for ``[T, B, ...]``, for time merged into the batch, for single steps, and for any batch.
+    nominal   = dense, with the taps that fall on zero padding         what counters of MACs report, times the steps that ran
 
-Not counted: biases, normalisation, pooling, products of activations with each other (attention), and neuron dynamics.
+Taps that fall on zero padding are operations in neither of the first two. Effective operations are accumulates (AC) where the inputs are
+all in {-1, 0, 1}, so that nothing is multiplied, and multiply-accumulates (MAC) otherwise. That is decided for each input that the layer
+meets on its own: one image or sequence (convolutions) or one vector (linear), of one sample and time step. Hence the count is the same for
+``[T, B, ...]``, for time merged into the batch, for single steps, and for any batch.
+
+Work that is not a weight times an input goes into ``other``: the effective operations of transposed convolutions, and what modules say of
+themselves (products of activations, as in attention) by a method ``synops_other(inputs, output)`` that returns a number for the call. Not
+counted: biases, normalisation, pooling, and neuron dynamics.
 Source: NeuroBench (Yik et al., Nature Communications 2025), metric "synaptic operations"; there the AC/MAC choice is made per call,
 for the whole batch at once.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import chain
 from types import TracebackType
 from typing import Any, TypeAlias
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 Synapse: TypeAlias = nn.Linear | nn.Conv1d | nn.Conv2d
+Transposed: TypeAlias = nn.ConvTranspose1d | nn.ConvTranspose2d
 
 
 @dataclass(frozen=True)
@@ -36,12 +42,15 @@ class Operations:
     dense: float
     ac: float
     mac: float
+    nominal: float
 
 
 @dataclass(frozen=True)
 class SynopsCount(Operations):
     """Synaptic operations per sample of a network; ``layers`` has the layers that ran."""
 
+    other: float  # operations that are not a weight times an input, and of transposed convolutions
+    connection_sparsity: float | None  # share of weights that are zero; None without synapses
     layers: dict[str, Operations]
 
 
@@ -56,7 +65,9 @@ class SynopsMeter:
     def __init__(self, net: nn.Module) -> None:
         """Find the synapses of ``net``."""
         self._modules = {name: m for name, m in net.named_modules() if isinstance(m, Synapse)}
-        self._counts: dict[str, Tensor] = {}  # [effective, dense, ac]
+        self._others = {n: m for n, m in net.named_modules() if isinstance(m, Transposed) or hasattr(m, "synops_other")}
+        self._counts: dict[str, Tensor] = {}  # [effective, dense, ac, nominal]
+        self._other: Tensor | int = 0
         self._fan_outs: dict[tuple[str, tuple[int, ...]], tuple[int, Tensor, Tensor]] = {}
         self._handles: list[Any] = []
 
@@ -64,12 +75,22 @@ class SynopsMeter:
         """Begin to listen."""
         for name, module in self._modules.items():
             self._handles.append(module.register_forward_hook(self._hook(name), with_kwargs=True))
+        for module in self._others.values():
+            self._handles.append(module.register_forward_hook(self._add_other))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Stop listening; what was counted stays."""
         while self._handles:
             self._handles.pop().remove()
+
+    def _add_other(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        if hasattr(module, "synops_other"):
+            self._other = self._other + module.synops_other(inputs, output)
+            return
+        x = inputs[0].detach()
+        x = x.reshape(-1, *x.shape[x.dim() - module.weight.dim() + 1 :])
+        self._other = self._other + ((x != 0).sum(0) * fan_out(module, module.weight != 0, x.shape[1:])).sum()
 
     def _hook(self, name: str) -> Any:
         def count(module: Synapse, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
@@ -86,6 +107,7 @@ class SynopsMeter:
                 (nonzero.sum(0) * effective).sum(),
                 dense.sum() * len(x),
                 ((nonzero & spiking).sum(0) * effective).sum(),
+                torch.as_tensor(output.numel() // repeats * module.weight[0].numel(), device=x.device),
             ]
             self._counts[name] = self._counts.get(name, 0) + torch.stack(found) * repeats
 
@@ -107,16 +129,19 @@ class SynopsMeter:
             raise ValueError(f"operations per sample need at least one sample, not {samples}")
         totals = {name: self._counts[name].tolist() for name in self._modules if name in self._counts}
         layers = {name: _operations(counts, samples) for name, counts in totals.items()}
-        whole = _operations([sum(counts[i] for counts in totals.values()) for i in range(3)], samples)
-        return SynopsCount(whole.effective, whole.dense, whole.ac, whole.mac, layers)
+        whole = _operations([sum(counts[i] for counts in totals.values()) for i in range(4)], samples)
+        weights = [getattr(module, "effective_weight", module.weight) for module in self._modules.values()]
+        count = sum(weight.numel() for weight in weights)
+        sparsity = 1 - sum(int(weight.count_nonzero()) for weight in weights) / count if count else None
+        return SynopsCount(*astuple(whole), float(self._other) / samples, sparsity, layers)
 
 
 def _operations(counts: list[int], samples: int) -> Operations:
-    effective, dense, ac = counts
-    return Operations(effective / samples, dense / samples, ac / samples, (effective - ac) / samples)
+    effective, dense, ac, nominal = counts
+    return Operations(effective / samples, dense / samples, ac / samples, (effective - ac) / samples, nominal / samples)
 
 
-def fan_out(module: Synapse, mask: Tensor, shape: torch.Size) -> Tensor:
+def fan_out(module: Synapse | Transposed, mask: Tensor, shape: torch.Size) -> Tensor:
     """Return how many outputs each element of one input of ``shape`` reaches through the synapses in ``mask`` (as the weight).
 
     The number of outputs is linear in a 0/1 input, so it is the gradient of "sum of outputs for 0/1 weights" with respect
@@ -124,6 +149,13 @@ def fan_out(module: Synapse, mask: Tensor, shape: torch.Size) -> Tensor:
     """
     if isinstance(module, nn.Linear):
         return mask.sum(0)
+    if isinstance(module, Transposed):
+        transpose = F.conv_transpose2d if isinstance(module, nn.ConvTranspose2d) else F.conv_transpose1d
+        with torch.inference_mode(False), torch.enable_grad():
+            one_input = torch.zeros(1, *shape, dtype=torch.float64, device=mask.device, requires_grad=True)
+            geometry = (module.stride, module.padding, module.output_padding, module.groups, module.dilation)
+            (gradient,) = torch.autograd.grad(transpose(one_input, mask.double(), None, *geometry).sum(), one_input)
+        return gradient[0].round().long()
     # Outputs of a group that share an input are added up before the convolution: one output channel per group is enough.
     base: Any = nn.Conv2d if isinstance(module, nn.Conv2d) else nn.Conv1d  # not the subclass: it may change weights on the way
     with torch.inference_mode(False), torch.enable_grad():

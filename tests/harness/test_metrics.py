@@ -17,6 +17,12 @@ PATHS = {
     "synops_dense": "activity.synops_dense",
     "ac": "activity.synops_ac",
     "mac": "activity.synops_mac",
+    "other": "activity.synops_other",
+    "macs_nominal": "activity.macs_nominal",
+    "energy": "activity.energy",
+    "updates": "activity.membrane_updates",
+    "activation_sparsity": "activity.activation_sparsity",
+    "connection_sparsity": "activity.connection_sparsity",
     "saved_bytes": "memory.saved_bytes",
     "parameter_bytes": "memory.parameter_bytes",
     "optimizer_bytes": "memory.optimizer_bytes",
@@ -45,10 +51,13 @@ def test_names_are_keys_and_titles_are_distinct():
     assert len({each.title for each in METRICS.values()}) == len(METRICS)
 
 
+HIGHER = ("test_accuracy", "validation_accuracy", "throughput", "activation_sparsity", "connection_sparsity")
+
+
 @pytest.mark.parametrize("name", METRICS)
 def test_the_worst_value_is_never_better_than_another(name):
     each = metric(name)
-    assert each.direction == ("higher" if name in ("test_accuracy", "validation_accuracy", "throughput") else "lower")
+    assert each.direction == ("higher" if name in HIGHER else "lower")
     assert each.better(0.5, each.worst) and not each.better(each.worst, 0.5)
 
 

@@ -18,6 +18,19 @@ class Threshold(nn.Module):
         return (current >= 1).to(current.dtype)
 
 
+class Remembering(Threshold):
+    """Goes on with a sequence in further calls until it is told to begin anew."""
+
+    begun = None
+
+    def carried(self):
+        return self.begun
+
+    def forward(self, current: Tensor) -> Tensor:
+        self.begun = True
+        return super().forward(current)
+
+
 class Burst(nn.Module):
     """Emits up to three spikes at once, as one graded value."""
 
@@ -68,8 +81,31 @@ def test_layers_add_up_weighted_by_their_size():
 
 
 def test_a_sequence_in_parts_counts_as_in_one_call():
-    net, x = nn.Sequential(Threshold()), torch.randn(6, 4, 3)
-    assert count(net, *x.split(1), samples=4) == count(net, x, samples=4)
+    x = torch.randn(6, 4, 3)
+    whole = count(nn.Sequential(Threshold()), x, samples=4)
+    assert count(nn.Sequential(Remembering()), *x.split(1), samples=4) == whole
+    assert whole.layers["0"].rates == (x >= 1).double().mean((1, 2)).tolist()
+
+
+def test_rates_at_each_step_are_those_of_all_batches():
+    x = torch.randn(6, 4, 3)
+    found = count(nn.Sequential(Threshold()), *x.split(2, dim=1), samples=4)
+    assert found.layers["0"].rates == pytest.approx((x >= 1).double().mean((1, 2)).tolist())
+
+
+def test_rates_of_long_sequences_are_not_kept_step_by_step():
+    assert count(nn.Sequential(Threshold()), torch.ones(257, 1, 2), samples=1).layers["0"].rates is None
+
+
+def test_zeros_of_activations_that_do_not_spike_count_as_sparsity():
+    relu = nn.ReLU()
+    relu.spike_kind = "none"
+    found = count(nn.Sequential(relu), torch.tensor([[[1.0, -1.0, -2.0, 3.0]]]), samples=1)
+    assert found.activation_sparsity == 0.5 and found.layers == {} and found.updates_per_sample == 0
+
+
+def test_every_neuron_is_updated_at_every_step_that_runs():
+    assert count(nn.Sequential(Threshold()), torch.ones(6, 4, 3), samples=4).updates_per_sample == 6 * 3
 
 
 def test_batches_of_any_size_count_as_one():

@@ -66,7 +66,8 @@ def test_a_linear_layer_counts_as_loops_do():
     effective, dense = linear_by_loops(x, layer.weight)
     found = measure(nn.Sequential(layer), x, samples=7)
     assert (found.effective, found.dense) == (effective / 7, dense / 7)
-    assert found.layers == {"0": Operations(effective / 7, dense / 7, effective / 7, 0.0)}
+    assert found.layers == {"0": Operations(effective / 7, dense / 7, effective / 7, 0.0, dense / 7)}
+    assert found.connection_sparsity == pytest.approx((layer.weight == 0).double().mean().item()) and found.other == 0
 
 
 @pytest.mark.parametrize(
@@ -205,7 +206,7 @@ def test_only_what_runs_is_counted_and_biases_are_not():
         net["idle"](torch.zeros(0, 3))
     found = meter.result(5)
     assert (found.effective, found.dense) == (0, 6)
-    assert found.layers["ran"].dense == 6 and found.layers.get("idle", Operations(0, 0, 0, 0)).dense == 0
+    assert found.layers["ran"].dense == 6 and found.layers.get("idle", Operations(0, 0, 0, 0, 0)).dense == 0
 
 
 def test_fan_out_stays_exact_beyond_single_precision():
@@ -223,3 +224,35 @@ def test_the_count_is_the_same_without_gradients_in_inference_mode_and_in_mixed_
 def test_no_samples_is_an_error():
     with pytest.raises(ValueError, match="not 0"):
         SynopsMeter(nn.Sequential()).result(0)
+
+
+@pytest.mark.parametrize("options", [{"kernel_size": 3, "padding": 1}, {"kernel_size": 3, "padding": 2, "stride": 2, "groups": 2}])
+def test_nominal_operations_are_those_of_an_image_that_is_padded_beforehand(options):
+    conv = nn.Conv2d(4, 6, **options)
+    padded = nn.Conv2d(4, 6, **{**options, "padding": 0})
+    x = sparse(2, 4, 7, 7)
+    found = measure(nn.Sequential(conv), x, samples=2)
+    wanted = measure(nn.Sequential(padded), F.pad(x, (options["padding"],) * 4), samples=2)
+    assert found.nominal == wanted.dense == wanted.nominal > found.dense
+
+
+@pytest.mark.parametrize("options", [{"kernel_size": 2, "stride": 2}, {"kernel_size": 3, "stride": 2, "padding": 1, "groups": 2}])
+def test_a_transposed_convolution_counts_what_its_inputs_reach_as_other(options):
+    layer, x = pruned(nn.ConvTranspose2d(4, 2, **options)), sparse(3, 4, 5, 5)
+    ones = nn.ConvTranspose2d(4, 2, bias=False, **options).double()
+    with torch.no_grad():
+        ones.weight.copy_(layer.weight != 0)
+        expected = ones(x.abs().double()).sum().item()  # every operation adds one
+    found = measure(nn.Sequential(layer), x, samples=3)
+    assert found.other == pytest.approx(expected / 3) and found.effective == 0
+
+
+def test_a_module_says_what_work_it_does_besides():
+    class Attention(nn.Module):
+        def forward(self, x):
+            return x @ x.transpose(-1, -2)
+
+        def synops_other(self, inputs, output):
+            return output.numel() * inputs[0].shape[-1]
+
+    assert measure(nn.Sequential(Attention()), torch.ones(2, 3, 4), samples=2).other == 3 * 3 * 4
