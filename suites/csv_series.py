@@ -27,8 +27,9 @@ from harness import plugin
 from harness.plugin import DataError, UsageError, did_you_mean
 from harness.task import SPLITS, Backbone, Budget, Data, Head, Split, TaskCard, Training
 from suites.classification import ClassificationTask
-from suites.series import Scale, interleaved, padded, rank_in_class, resampled
+from suites.series import Scale, padded, rank_in_class, resampled
 from suites.sources import digest
+from suites.splits import interleaved
 from suites.ts_format import numbers, read_lines
 
 

@@ -1,4 +1,4 @@
-"""Series of numbers made into arrays of one length: padded at the front, or resampled; and split by fixed rules.
+"""Series of numbers made into arrays of one length: padded at the front, or resampled.
 
 A series is ``[C, L]`` with a length of its own; a network sees ``[N, T, C]``. Answers are read after the last step, so what is too short is
 padded at the front, where it does least harm::
@@ -71,11 +71,3 @@ def rank_in_class(labels: np.ndarray) -> np.ndarray:
         places = np.flatnonzero(labels == label)
         ranks[places] = np.arange(len(places))
     return ranks
-
-
-def interleaved(labels: np.ndarray) -> np.ndarray:
-    """Return an order of the samples in which classes take turns: the first of every class, the second of every class, and so on.
-
-    The first n of it are as balanced as the classes allow, however the file was sorted.
-    """
-    return np.lexsort((labels, rank_in_class(labels)))

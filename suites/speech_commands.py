@@ -19,8 +19,8 @@ from harness.plugin import DataError
 from harness.task import Backbone, Budget, Head, Split, TaskCard, Training
 from suites.audio import MelSpec, log_mel, read_wav
 from suites.classification import ClassificationTask
-from suites.series import interleaved
 from suites.sources import FileTask, Source
+from suites.splits import interleaved
 
 FOLDER = "sequences/SpeechCommands/speech_commands_v0.02"
 ARCHIVE = "https://storage.googleapis.com/download.tensorflow.org/data/speech_commands_v0.02.tar.gz"
