@@ -101,11 +101,11 @@ class CifarPixels(CifarColumns):
     steps = 1024
     budgets = {
         "smoke": Budget(
-            Training(epochs=3, batch_size=32, lr=4e-3),
+            Training(epochs=3, batch_size=16, lr=4e-3),
             Backbone("sequence", (32,) * 5),
-            train_samples=500,
-            validation_samples=200,
-            test_samples=200,
+            train_samples=320,
+            validation_samples=160,
+            test_samples=160,
             time_limit=300,
         ),
         "laptop": Budget(Training(epochs=2, batch_size=32, lr=4e-3), Backbone("sequence", (32,) * 5), train_samples=6000, time_limit=1800),
