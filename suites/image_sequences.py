@@ -9,23 +9,20 @@ steps of 3 values, that of recurrent networks and of state-space models. JPEG co
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 import torch
 from torch import Tensor
 
-from harness.plugin import DataError
 from harness.task import Backbone, Batch, Budget, Data, Head, Split, TaskCard, Training
 from suites import cifar10_jpeg
+from suites.cifar import Cifar10
 from suites.classification import ClassificationTask
-from suites.sources import FileTask, Source
-from suites.splits import held_out, interleaved
+from suites.sources import FileTask
+from suites.splits import held_out
 
 SPLIT_RULE = "the standard one, 50,000 and 10,000 images; of the former the last 500 of each class for validation"
 COLUMNS = "W. Fang et al., Parallel spiking neurons with high efficiency and ability to learn long-term dependencies, NeurIPS 2023"
 PIXELS = "Y. Tay et al., Long range arena: a benchmark for efficient transformers, 2020 (there with grey pixels)"
-LICENCE = "none stated by the authors; for local use"
+LICENCE = "none stated (part of the withdrawn 80 Million Tiny Images)"
 
 
 class CifarColumns(FileTask, ClassificationTask):
@@ -59,19 +56,6 @@ class CifarColumns(FileTask, ClassificationTask):
             time_limit=7 * 86400,
         ),
     }
-
-    def arrays(self, split: Split) -> tuple[Tensor, Tensor]:
-        """Return all images, uint8 ``[N, 3, 32, 32]``, and classes ``[N]`` of the part that holds ``split``, classes taking turns."""
-        raise NotImplementedError
-
-    def load(self, split: Split) -> Data:
-        """Return images and classes of a split."""
-        images, labels = self.arrays(split)
-        if split != "test":
-            train, validation = held_out(len(images), len(images) // 10)
-            part = train if split == "train" else validation
-            images, labels = images[part], labels[part]
-        return Data(images, labels)
 
     def prepare(self, inputs: Tensor) -> Tensor:
         """Return ``[B, T, C]`` of bytes ``[B, 3, 32, 32]``, normalised per colour."""
@@ -108,7 +92,7 @@ class CifarPixels(CifarColumns):
             test_samples=160,
             time_limit=300,
         ),
-        "laptop": Budget(Training(epochs=2, batch_size=32, lr=4e-3), Backbone("sequence", (32,) * 5), train_samples=6000, time_limit=1800),
+        "laptop": Budget(Training(epochs=4, batch_size=32, lr=4e-3), Backbone("sequence", (32,) * 5), train_samples=6000, time_limit=1800),
         "paper": Budget(
             Training(epochs=256, batch_size=64, lr=1e-3, augment=True), Backbone("sequence", (256,) * 5), time_limit=14 * 86400
         ),
@@ -124,30 +108,14 @@ class CifarPixels(CifarColumns):
 
 
 class Original:
-    """The images of CIFAR-10 themselves, by torchvision's loader, which downloads and verifies them."""
+    """The images of CIFAR-10 themselves, by torchvision's loader, which downloads and verifies them; parts as of ``static/cifar10``."""
 
-    source = Source(
-        variants=(
-            {
-                f"vision/cifar-10-batches-py/{name}": ""
-                for name in (*(f"data_batch_{n}" for n in range(1, 6)), "test_batch", "batches.meta")
-            },
-        ),
-        download=lambda root: _cifar10()(root / "vision", download=True),
-        size="170 MB",
-    )
-    mean, deviation = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+    source = Cifar10.source
+    mean, deviation = Cifar10.mean, Cifar10.deviation
 
-    def arrays(self, split: Split) -> tuple[Tensor, Tensor]:
-        """Return images and classes; raise DataError if files are missing or damaged."""
-        root = self.source.require().root
-        try:
-            found = _cifar10()(root / "vision", train=split != "test")
-        except (RuntimeError, OSError, ValueError) as error:
-            raise DataError(f"vision/cifar-10-batches-py cannot be used: {error}; get it again") from None
-        labels = np.array(found.targets, dtype=np.int64)
-        order = interleaved(labels)
-        return torch.from_numpy(found.data[order].transpose(0, 3, 1, 2).copy()), torch.from_numpy(labels[order])
+    def load(self, split: Split) -> Data:
+        """Return images, uint8 ``[N, 3, 32, 32]``, and classes."""
+        return Cifar10().load(split)
 
 
 class JpegCopies:
@@ -156,9 +124,14 @@ class JpegCopies:
     source = cifar10_jpeg.CIFAR10_JPEG_SOURCE
     mean, deviation = (0.4913, 0.4821, 0.4465), (0.2452, 0.2428, 0.2606)
 
-    def arrays(self, split: Split) -> tuple[Tensor, Tensor]:
-        """Return images and classes; raise DataError if files are missing or damaged."""
-        return cifar10_jpeg.arrays("test" if split == "test" else "train")
+    def load(self, split: Split) -> Data:
+        """Return images, uint8 ``[N, 3, 32, 32]``, and classes, which take turns."""
+        images, labels = cifar10_jpeg.arrays("test" if split == "test" else "train")
+        if split != "test":
+            train, validation = held_out(len(images), 5000)
+            part = train if split == "train" else validation
+            images, labels = images[part], labels[part]
+        return Data(images, labels)
 
 
 class SequentialCifar10(Original, CifarColumns):
@@ -168,8 +141,8 @@ class SequentialCifar10(Original, CifarColumns):
         name="sequences/scifar10",
         title="Sequential CIFAR-10, by columns",
         data="60,000 colour images of 32x32 pixels, one column per step",
-        licence=LICENCE,
-        split=SPLIT_RULE,
+        licence=Cifar10.card.licence,
+        split=Cifar10.card.split,
         source=COLUMNS,
     )
 
@@ -181,8 +154,8 @@ class SequentialCifar10Pixels(Original, CifarPixels):
         name="sequences/scifar10-pixels",
         title="Sequential CIFAR-10, by pixels",
         data="60,000 colour images of 32x32 pixels, one pixel per step",
-        licence=LICENCE,
-        split=SPLIT_RULE,
+        licence=Cifar10.card.licence,
+        split=Cifar10.card.split,
         source=PIXELS,
     )
 
@@ -211,9 +184,3 @@ class SequentialCifar10JpegPixels(JpegCopies, CifarPixels):
         split=SPLIT_RULE,
         source=PIXELS,
     )
-
-
-def _cifar10() -> Any:
-    from torchvision.datasets import CIFAR10  # takes a second, and listing tasks needs none of it
-
-    return CIFAR10

@@ -18,13 +18,10 @@ from torch import Tensor
 from harness.task import Backbone, Budget, Data, Head, Split, TaskCard, Training
 from suites import idx
 from suites.classification import ClassificationTask
-from suites.mnist import MNIST_SOURCE
+from suites.mnist import MNIST_SOURCE, SPLIT_RULE, arrays
 from suites.sources import FileTask
-from suites.splits import held_out
 
 LICENCE = "CC BY-SA 3.0"
-SPLIT_RULE = "the standard one, 60,000 and 10,000 images; of the former the last 5,000, in file order, for validation"
-HELD_OUT = 5000
 
 
 @cache
@@ -43,13 +40,8 @@ class MnistSequence(FileTask, ClassificationTask):
     mean, deviation = 0.1307, 0.3081  # of the training images, in [0, 1]
 
     def load(self, split: Split) -> Data:
-        """Return the images and classes of a split."""
-        images, labels = idx.images("MNIST", "test" if split == "test" else "train")
-        if split != "test":
-            train, validation = held_out(len(images), HELD_OUT)
-            part = train if split == "train" else validation
-            images, labels = images[part], labels[part]
-        return Data(images, labels)
+        """Return images, uint8 ``[N, 28, 28]``, and classes."""
+        return Data(*arrays("MNIST", split))
 
     def prepare(self, inputs: Tensor) -> Tensor:
         """Return ``[B, T, C]``: steps and values per step as the task says, in reading order."""
@@ -83,7 +75,9 @@ class SequentialMnist(MnistSequence):
             test_samples=200,
             time_limit=300,
         ),
-        "laptop": Budget(Training(epochs=2, batch_size=32, lr=4e-3), Backbone("sequence", (32,) * 5), train_samples=8000, time_limit=1800),
+        "laptop": Budget(
+            Training(epochs=4, batch_size=32, lr=4e-3), Backbone("sequence", (32,) * 5), train_samples=10_000, time_limit=1800
+        ),
         "paper": Budget(Training(epochs=200, batch_size=128, lr=1e-3), Backbone("sequence", (256,) * 5), time_limit=7 * 86400),
     }
 

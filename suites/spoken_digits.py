@@ -71,7 +71,7 @@ class Fsdd(FileTask, ClassificationTask):
             train_samples=1200,
             time_limit=300,
         ),
-        "laptop": Budget(Training(epochs=30, batch_size=32, lr=4e-3), Backbone("sequence", (128,) * 4), time_limit=1800),
+        "laptop": Budget(Training(epochs=15, batch_size=32, lr=4e-3), Backbone("sequence", (128,) * 4), time_limit=1800),
         "paper": Budget(Training(epochs=200, batch_size=64, lr=1e-3), Backbone("sequence", (256,) * 6), time_limit=86400),
     }
 

@@ -171,7 +171,7 @@ class Plaid(UcrTask):
     head = Head("classify", classes=11)
     budgets = {
         "smoke": Budget(Training(epochs=6, batch_size=32, lr=4e-3), Backbone("sequence", (32,) * 5), time_limit=300),
-        "laptop": Budget(Training(epochs=60, batch_size=32, lr=4e-3), Backbone("sequence", (64,) * 5), time_limit=1800),
+        "laptop": Budget(Training(epochs=40, batch_size=32, lr=4e-3), Backbone("sequence", (64,) * 5), time_limit=1800),
         "paper": Budget(Training(epochs=500, batch_size=32, lr=1e-3), Backbone("sequence", (256,) * 6), time_limit=86400),
     }
 

@@ -64,7 +64,7 @@ def tiny(tmp_path, monkeypatch):
             known[name] = hashlib.sha256(content).hexdigest()
     monkeypatch.setitem(idx.CONTENT, "MNIST", known)
     monkeypatch.setattr(SequentialMnist.__mro__[1], "source", idx.source("MNIST", "-"))
-    monkeypatch.setattr("suites.pixel_sequences.HELD_OUT", 6)
+    monkeypatch.setattr("suites.mnist.VALIDATION", 6)
     monkeypatch.setenv("SPIKEBENCH_DATA", str(tmp_path))
     return raw
 
