@@ -19,8 +19,8 @@ from torch import Tensor
 
 from harness.task import Backbone, Batch, Budget, Data, Head, Split, TaskCard, Training
 from suites import digits, saccade
+from suites.augmentation import shifted
 from suites.classification import ClassificationTask
-from suites.static_vision import shifted
 
 
 def framed(streams: Sequence[np.ndarray], size: tuple[int, int], windows: int, duration: int) -> Tensor:

@@ -1,7 +1,8 @@
 import torch
 
 from harness.task import Batch
-from suites.static_vision import Digits, shifted
+from suites.augmentation import shifted
+from suites.static_vision import Digits
 
 
 def test_shifting_equals_a_plain_loop():
