@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -28,6 +29,14 @@ def noisy(frames: Tensor, events: int, generator: torch.Generator) -> Tensor:
     random = generator_like(generator, frames.device)
     places = torch.randint(flat.shape[1], (len(flat), events), generator=random, device=frames.device)
     return flat.scatter_add(1, places, torch.ones_like(places, dtype=flat.dtype)).view_as(frames)
+
+
+def slid(frames: Tensor, most: int, generator: torch.Generator) -> Tensor:
+    """Return ``frames [B, T, C]``, each sample moved by its own whole number of channels in ``[-most, most]``."""
+    channels = frames.shape[2]
+    offset = torch.randint(0, 2 * most + 1, (len(frames), 1, 1), generator=generator)
+    source = (offset + torch.arange(channels)).to(frames.device).expand(*frames.shape)
+    return F.pad(frames, (most, most)).gather(2, source)
 
 
 def mirrored(frames: Tensor, generator: torch.Generator) -> Tensor:

@@ -19,13 +19,14 @@ from suites.recordings import EVENT
 SPECIAL = 1 << 15  # bit of an AEDAT 2.0 address: not of a pixel (synchronisation, for one)
 
 
-def read_events(name: str, content: bytes, kind: str = "auto", columns: str = "txyp") -> np.ndarray:
+def read_events(name: str, content: bytes, kind: str = "auto", columns: str = "txyp", notes: list[str] | None = None) -> np.ndarray:
     """Return the events in ``content``, by the ending of ``name`` or as ``kind`` ("bin", "aedat", "npy", "npz").
 
-    ``columns`` says what the columns of an ``.npy`` file without field names are. Raises DataError.
+    ``columns`` says what the columns of an ``.npy`` file without field names are; what is passed over is added to ``notes``. Raises
+    DataError.
     """
     kind = kind if kind != "auto" else PurePosixPath(name).suffix[1:].lower()
-    readers = {"bin": read_bin, "aedat": read_aedat, "npy": lambda n, c: read_npy(n, c, columns), "npz": read_npz}
+    readers = {"bin": read_bin, "aedat": lambda n, c: read_aedat(n, c, notes), "npy": lambda n, c: read_npy(n, c, columns), "npz": read_npz}
     if kind not in readers:
         raise DataError(f"{name} is not a known kind of event file{did_you_mean(kind, readers)}")
     return readers[kind](name, content)
@@ -40,10 +41,10 @@ def read_bin(name: str, content: bytes) -> np.ndarray:
     return read_mnist_file(io.BytesIO(content), EVENT, is_stream=True)
 
 
-def read_aedat(name: str, content: bytes) -> np.ndarray:
+def read_aedat(name: str, content: bytes, notes: list[str] | None = None) -> np.ndarray:
     """Return the events of AEDAT 2.0 with addresses of the DVS128 (jAER): y in bits 8 to 14, x in 1 to 7, bit 0 is 0 for brighter.
 
-    Times start at 0. Special events (bit 15) are of no pixel and left out.
+    Times start at 0. Special events (bit 15) are of no pixel and left out, which is added to ``notes``.
     """
     start, version = 0, ""
     while content[start : start + 1] == b"#":
@@ -57,6 +58,8 @@ def read_aedat(name: str, content: bytes) -> np.ndarray:
         raise DataError(f"{name} is truncated: {len(content) - start} bytes are no whole number of events of 8 bytes; get it again")
     address, time = np.frombuffer(content, ">u4", offset=start).reshape(-1, 2).astype(np.int64).T
     pixel = (address & SPECIAL) == 0
+    if notes is not None and not pixel.all():
+        notes.append("AEDAT recordings have special events, which are left out")
     address, time = address[pixel], time[pixel]
     events = np.empty(len(address), EVENT)
     events["x"], events["y"], events["p"] = address >> 1 & 127, address >> 8 & 127, 1 - (address & 1)

@@ -67,10 +67,8 @@ class Framing:
             if rest := len(events) % self.steps:
                 counted[-1] += ToFrame(sensor, event_count=rest)(events[-rest:])[0]
         frames += counted.reshape(frames.shape)
-        if frames.sum(dtype=np.int64) != len(events) or frames.min() < 0:
-            raise ValueError(
-                f"{len(events)} events, but {frames.sum(dtype=np.int64)} in the frames: a count over 32,767 or a time out of range"
-            )
+        if (kept := frames.sum(dtype=np.int64)) != len(events) or frames.min() < 0:
+            raise ValueError(f"{len(events)} events, {kept} in the frames: a pixel counts more than 32,767, or a time is out of range")
         return frames
 
     def _pooled(self, events: np.ndarray) -> np.ndarray:

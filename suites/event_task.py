@@ -14,10 +14,13 @@ operations, and every method normalises the currents they cause.
 
 from __future__ import annotations
 
+import sys
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Sequence
 from importlib.util import find_spec
 from math import prod
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -28,11 +31,12 @@ from torch.utils.data import Dataset
 
 from harness.plugin import DataError, Options
 from harness.task import Batch, Data, Split
+from suites import event_files, event_frames, recordings
 from suites.classification import ClassificationTask
 from suites.event_augment import dropped, jittered, mirrored, noisy
 from suites.event_frames import Framing
 from suites.recordings import Recordings
-from suites.sources import FileTask, cached_arrays
+from suites.sources import FileTask, cached_arrays, digest
 from suites.static_vision import shifted
 
 IN_MEMORY = 2 << 30  # bytes of frames; a larger split is read from the cache on disk, sample by sample
@@ -61,6 +65,11 @@ class EventTask(FileTask, ClassificationTask):
 
     class Options(EventOptions):
         """Framing and augmentation."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        """Bind the task to a budget, a device and options; see ``Task``."""
+        super().__init__(*arguments, **named)
+        self.notes: list[str] = []  # what readers passed over, one for each recording that it concerns
 
     @abstractmethod
     def recordings(self, split: Split) -> Recordings:
@@ -96,34 +105,45 @@ class EventTask(FileTask, ClassificationTask):
 
     def used(self, split: Split) -> Recordings:
         """Return the recordings of a split that the budget uses."""
-        recordings = self.recordings(split)
-        if not len(recordings):
+        found = self.recordings(split)
+        if not len(found):
             raise DataError(f"{self.name} has no recording for {split}; see its split rule: {self.card.split}")
         limit = getattr(self.budget, f"{split}_samples")
-        return recordings if limit is None or limit >= len(recordings) else recordings.select(range(limit))
+        return found if limit is None or limit >= len(found) else found.select(range(limit))
 
     def load(self, split: Split) -> Any:
-        """Return frames and classes: in memory if they fit in ``IN_MEMORY`` bytes, else a data set that frames and caches each on first use."""
-        recordings, framing = self.used(split), self.framing
+        """Return frames and classes: in memory if they fit in ``IN_MEMORY`` bytes, else each framed and cached on first use.
+
+        What was passed over in the recordings (``notes``) is counted in ``warnings``.
+        """
+        found, framing = self.used(split), self.framing
         if split == "train" and self.options.jitter:
-            self._streams = recordings
-        key = f"1 {self.card.name} {self.version} {self.checksum()} {split} {framing}"
-        if len(recordings) * self.steps * prod(self.input_shape) > IN_MEMORY:
-            return FramedRecordings(recordings, framing, key)
+            self._streams = found
+        key = f"{self._code()} {self.name} {self.checksum()} {split} {framing}"
+        if len(found) * self.steps * prod(self.input_shape) > IN_MEMORY:
+            return FramedRecordings(found, framing, key)
 
         def make() -> dict[str, np.ndarray]:
-            frames = np.stack([framed(recordings, i, framing) for i in range(len(recordings))])
-            return {"frames": frames.astype(np.uint8) if frames.max() <= 255 else frames}
+            self.notes.clear()
+            frames = np.stack([framed(found, i, framing) for i in range(len(found))])
+            counted = [f"{split}: {count} {note}" for note, count in Counter(self.notes).items()]
+            return {"frames": frames.astype(np.uint8) if frames.max() <= 255 else frames, "notes": np.array(counted, dtype="U300")}
 
-        frames = cached_arrays("event-frames", f"{key} {len(recordings)}", make)["frames"]
-        return Data(torch.from_numpy(frames), torch.tensor(recordings.targets))
+        stored = cached_arrays("event-frames", f"{key} {len(found)}", make)
+        self.warnings += stored["notes"].tolist()
+        return Data(torch.from_numpy(stored["frames"]), torch.tensor(found.targets))
+
+    def _code(self) -> list[str]:
+        # What else decides the frames, for the cache: how events are read, chosen and counted.
+        files = [__file__, event_frames.__file__, event_files.__file__, recordings.__file__, sys.modules[type(self).__module__].__file__]
+        return [digest(Path(file)) for file in files if file]
 
     def prepare(self, inputs: Tensor) -> Tensor:
         """Return the counts as floating-point numbers."""
         return inputs.float()
 
     def augment(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """Return the recordings ``[B, T, P, H, W]`` changed as the options say (``suites.event_augment``); jitter reads the events again."""
+        """Return recordings ``[B, T, P, H, W]`` changed as the options say (``suites.event_augment``); jitter reads events again."""
         o, frames = self.options, batch.inputs
         if o.jitter:
             frames = self.jittered(batch.index, generator).to(frames)

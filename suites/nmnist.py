@@ -26,7 +26,7 @@ class NMnistSmall(EventTask):
     card = TaskCard(
         name="events/nmnist-small",
         title="N-MNIST, first 1,000 + 100 recordings (one test recording = 1 %)",
-        data="a subset of N-MNIST: recordings of MNIST's training images 1 to 1,000 and test images 1 to 100, as bamsumit/slayerPytorch has them",
+        data="a subset of N-MNIST: MNIST's training images 1 to 1,000 and test images 1 to 100; from the repository bamsumit/slayerPytorch",
         licence="CC BY-SA 4.0",
         split="in MNIST's order: training recordings 1 to 800 train, 801 to 1,000 validation; test recordings 1 to 100 test",
         source=PAPER,
@@ -39,9 +39,9 @@ class NMnistSmall(EventTask):
     head = Head("classify", classes=10)
     budgets = {
         "smoke": Budget(
-            Training(epochs=4, batch_size=32, lr=4e-3, augment=True),
+            Training(epochs=3, batch_size=16, lr=4e-3, augment=True),
             Backbone("conv", (8, 16)),
-            train_samples=600,
+            train_samples=480,
             time_limit=300,
             target=0.8,
         ),
@@ -88,9 +88,9 @@ class NMnist(EventTask):
     head = Head("classify", classes=10)
     budgets = {
         "smoke": Budget(
-            Training(epochs=4, batch_size=32, lr=4e-3, augment=True),
+            Training(epochs=3, batch_size=16, lr=4e-3, augment=True),
             Backbone("conv", (8, 16)),
-            train_samples=600,
+            train_samples=480,
             validation_samples=200,
             test_samples=500,
             time_limit=600,

@@ -59,6 +59,10 @@ class Recordings:
             places=[origin[i] for i in chosen],
         )
 
+    def relabelled(self, targets: Sequence[int]) -> Recordings:
+        """Return the same recordings with other classes."""
+        return replace(self, targets=list(targets))
+
 
 def checked(events: np.ndarray, name: str, width: int, height: int | None) -> np.ndarray:
     """Return ``events`` as x, y (0 where there is no height), t and p, in small integers.
@@ -109,7 +113,7 @@ def interleaved(targets: Sequence[int]) -> list[int]:
     return sorted(range(len(targets)), key=lambda i: (ranks[i], targets[i]))
 
 
-def natural(name: str) -> tuple[tuple[int, int, str], ...]:
+def natural(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
     """Return a key that sorts names with numbers as people do: ``a2`` before ``a10``, the same on every system."""
     parts = re.split(r"(\d+)", name)
-    return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts if part)
+    return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts if part), name
