@@ -34,7 +34,7 @@ class AslDvs(EventTask):
         "(8, 18, ...) validation. Recordings are cut from longer ones, so all parts know the same hands",
         source="Bi, Chadha, Abbas, Bourtsoulatze, Andreopoulos, ICCV 2019",
     )
-    source = Source(({"events/ASLDVS": ""},), _download, "about 5 GB")
+    source = Source(({"events/ASLDVS": ""},), _download, "several GB")
     size = 100_800
     sensor = (240, 180)
     head = Head("classify", classes=len(LETTERS))

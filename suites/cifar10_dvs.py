@@ -29,11 +29,11 @@ class Cifar10Dvs(EventTask):
         name="events/cifar10-dvs",
         title="CIFAR10-DVS",
         data="10,000 recordings of 1.3 s, 1,000 per class, downloaded by tonic",
-        licence="CC BY 4.0 (figshare)",
+        licence="as its page on figshare says",
         split="9:1 in each class, as most papers: by number, the last 100 test, the 100 before them validation, the first 800 train",
         source="Li, Liu, Ji, Li, Shi, Frontiers in Neuroscience 11:309, 2017; no split is published with the data",
     )
-    source = Source(({f"events/CIFAR10DVS/{name}": "" for name in CLASSES},), _download, "about 7 GB")
+    source = Source(({f"events/CIFAR10DVS/{name}": "" for name in CLASSES},), _download, "several GB")
     size = 10_000
     sensor = (128, 128)
     head = Head("classify", classes=10)

@@ -32,7 +32,7 @@ class DvsGesture(EventTask):
         split="people 1 to 23 training, 24 to 29 test, as published; of the training people, 20 to 23 are for validation",
         source="Amir, Taba, Berg et al., CVPR 2017",
     )
-    source = Source(({"events/DVSGesture/ibmGestureTrain": "", "events/DVSGesture/ibmGestureTest": ""},), _download, "about 4 GB")
+    source = Source(({"events/DVSGesture/ibmGestureTrain": "", "events/DVSGesture/ibmGestureTest": ""},), _download, "about 3 GB")
     sensor = (128, 128)
     head = Head("classify", classes=11)
     budgets = {

@@ -32,11 +32,11 @@ class NCaltech101(EventTask):
         name="events/n-caltech101",
         title="N-Caltech101",
         data="8,709 recordings of 100 kinds of objects and of backgrounds, downloaded by tonic; each starts at its own left upper corner",
-        licence="CC BY-SA 4.0",
+        licence="CC BY 4.0",
         split="ours, none is published: in each class, by number, every tenth recording (9, 19, ...) test, the one before it validation",
         source="Orchard, Jayawant, Cohen, Thakor, Frontiers in Neuroscience 9:437, 2015",
     )
-    source = Source(({"events/NCALTECH101/Caltech101": ""},), _download, "about 4 GB")
+    source = Source(({"events/NCALTECH101/Caltech101": ""},), _download, "several GB")
     size = 8709
     sensor = (240, 180)
     head = Head("classify", classes=101)

@@ -99,7 +99,7 @@ class NMnist(EventTask):
         "laptop": Budget(
             Training(epochs=4, batch_size=64, lr=4e-3, augment=True),
             Backbone("conv", (16, 32)),
-            train_samples=4000,
+            train_samples=3200,
             validation_samples=1000,
             time_limit=3600,
             target=0.95,

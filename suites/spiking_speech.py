@@ -87,7 +87,7 @@ class Shd(SpeechTask):
         split="8,156 / 2,264 as published; validation: every tenth training recording (9, 19, ...)",
         source=PAPER,
     )
-    source = Source(({"events/SHD/shd_train.h5": "", "events/SHD/shd_test.h5": ""},), _download_shd, "about 170 MB")
+    source = Source(({"events/SHD/shd_train.h5": "", "events/SHD/shd_test.h5": ""},), _download_shd, "some 100 MB")
     duration = 1_400_000  # microseconds, as the authors' own tutorials take
     head = Head("classify", classes=20)
     budgets = {
@@ -125,7 +125,7 @@ class Ssc(SpeechTask):
         split="train, validation and test as published",
         source=PAPER,
     )
-    source = Source(({f"events/SSC/ssc_{part}.h5": "" for part in ("train", "valid", "test")},), _download_ssc, "about 2 GB")
+    source = Source(({f"events/SSC/ssc_{part}.h5": "" for part in ("train", "valid", "test")},), _download_ssc, "some GB")
     duration = 1_000_000  # microseconds
     head = Head("classify", classes=35)
     budgets = {
