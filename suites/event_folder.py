@@ -21,7 +21,7 @@ from harness.task import Backbone, Budget, Head, Split, TaskCard, Training
 from suites.event_files import read_events
 from suites.event_task import EventOptions, EventTask
 from suites.recordings import Recordings, interleaved, natural
-from suites.sources import Source
+from suites.sources import Source, digest
 
 ENDINGS = (".bin", ".aedat", ".npy", ".npz")
 
@@ -104,6 +104,12 @@ class EventFolder(EventTask):
                 f"{self.options.path} holds {len(self.classes)} folders of recordings; a folder for each of at least two classes is needed"
             )
         return None
+
+    def checksum(self) -> str:
+        """Return a hash of the names and contents of all files: your own change, and keep their size."""
+        folder = self._folder()
+        files = sorted((each.relative_to(folder).as_posix(), each) for each in folder.rglob("*") if each.is_file())
+        return hashlib.sha256("".join(f"{name} {digest(path)}\n" for name, path in files).encode()).hexdigest()[:16]
 
     def recordings(self, split: Split) -> Recordings:
         """Return the recordings, the classes in turn."""

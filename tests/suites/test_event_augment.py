@@ -86,3 +86,13 @@ def test_jitter_has_the_deviation_that_is_asked_for():
 def test_the_same_seed_changes_alike(change):
     assert torch.equal(change(FRAMES, generator(3)), change(FRAMES, generator(3)))
     assert not torch.equal(change(FRAMES, generator(3)), change(FRAMES, generator(4)))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("change", [lambda f, g: dropped(f, 0.5, g), lambda f, g: noisy(f, 9, g), mirrored])
+def test_on_a_gpu_the_same_seed_changes_alike(change):
+    frames = FRAMES.cuda()
+    first = change(frames, generator(3))
+    assert first.is_cuda and torch.equal(first, change(frames, generator(3)))
+    assert not torch.equal(first, change(frames, generator(4)))

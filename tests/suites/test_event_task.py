@@ -80,6 +80,14 @@ def test_changed_files_are_framed_anew(folder):
     assert before == 14
 
 
+def test_a_file_that_changed_and_kept_its_size_is_framed_anew(folder):
+    before, checksum = task().split("train").inputs, task().checksum()
+    for number in range(10):
+        (folder / "0" / f"{number}.bin").write_bytes(bin_bytes(stream(80 + number, seed=1000 + number)))
+    assert task().checksum() != checksum
+    assert not torch.equal(task().split("train").inputs, before)
+
+
 def test_splits_too_large_for_memory_are_read_one_by_one_with_the_same_frames(folder, monkeypatch):
     whole = task().split("train")
     monkeypatch.setattr(event_task, "IN_MEMORY", 10)
