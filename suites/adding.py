@@ -46,15 +46,16 @@ class Adding(NumericTask):
     tolerance = 0.04
     budgets = {
         "smoke": Budget(
-            Training(epochs=6, batch_size=32, lr=4e-3),
+            Training(epochs=5, batch_size=16, lr=4e-3),
             Backbone("sequence", (64, 64, 64, 64)),
             train_samples=2000,
             validation_samples=500,
+            test_samples=1000,
             time_limit=300,
-            target=0.05,
+            target=0.1,
         ),
         "laptop": Budget(
-            Training(epochs=20, batch_size=32, lr=2e-3),
+            Training(epochs=10, batch_size=16, lr=2e-3),
             Backbone("sequence", (64, 64, 64, 64)),
             train_samples=8000,
             time_limit=1800,

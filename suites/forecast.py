@@ -1,7 +1,9 @@
 """Forecasting: from the last ``window`` rows of a table to its next ``horizon`` rows.
 
 The network sees one row per step and answers with all numbers of the forecast at the last. Every column is normalised by mean and
-standard deviation of the training rows, and errors are in these units, as in "Informer" (Zhou et al., AAAI 2021). The rows that are forecast
+standard deviation of the training rows, and errors are in these units, as in "Informer" (Zhou et al., AAAI 2021). Levels drift from one
+split to the next, so what goes in and what is answered are differences from the last row that is seen, as in NLinear ("Are transformers
+effective for time series forecasting?", Zeng et al., AAAI 2023); scores are those of the forecast itself. The rows that are forecast
 belong to the split, the rows before them may belong to the split before: at the time of the forecast they are known. So no training
 sample has a row of the other splits in it, and the figures of validation and test cover all their rows::
 
@@ -25,7 +27,7 @@ from torch import Tensor
 from harness import plugin
 from harness.plugin import DataError, UsageError, did_you_mean
 from harness.task import Backbone, Budget, Data, Head, Split, Training
-from suites.numeric import NumericTask
+from suites.numeric import Errors, NumericTask
 from suites.receptive_field import seeing
 from suites.sources import FileTask
 from suites.table_file import Table, read
@@ -41,6 +43,7 @@ BUDGETS = {
         validation_samples=300,
         test_samples=1000,
         time_limit=300,
+        target=0.65,
     ),
     "laptop": Budget(
         Training(epochs=6, batch_size=32, lr=1e-3, clip_norm=1.0),
@@ -53,8 +56,20 @@ BUDGETS = {
 }
 
 
+class ForecastErrors(Errors):
+    """Errors of forecasts; targets are the last row that is seen and the rows that follow it ``[B, 1 + horizon, columns]``."""
+
+    def update(self, outputs: Tensor, targets: Tensor) -> None:
+        """Add answers ``[B, horizon * columns]``, the differences from the last row that is seen."""
+        last, wanted = targets[:, :1], targets[:, 1:]
+        super().update(outputs.view(wanted.shape) + last, wanted)
+
+
 class ForecastTask(FileTask, NumericTask):
-    """Rows ``[B, window, columns]``, targets ``[B, horizon, columns]``; a forecast is right if it is off by less than half a deviation."""
+    """Rows ``[B, window, columns]``, targets ``[B, 1 + horizon, columns]``: the last row that is seen and those that follow.
+
+    A forecast counts as right if it is off by less than half a standard deviation of the training rows in the mean.
+    """
 
     temporal = True
     readout = "last"
@@ -141,6 +156,18 @@ class ForecastTask(FileTask, NumericTask):
             )
         part = self.series[start:stop]
         wanted = part if target == "all" else part[:, [self.table.columns.index(target)]]
-        inputs, targets = windows(part[:-horizon], window, 1), windows(wanted[window:], horizon, 1)
+        inputs, targets = windows(part[:-horizon], window, 1), windows(wanted[window - 1 :], 1 + horizon, 1)
         order = interleaved(len(inputs))
         return Data(inputs[order], targets[order])
+
+    def prepare(self, inputs: Tensor) -> Tensor:
+        """Return the rows as differences from the last one."""
+        return inputs - inputs[:, -1:]
+
+    def loss(self, output: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+        """Return the mean squared error of the differences ``output [B, horizon * columns]``."""
+        return super().loss(output, targets[:, 1:] - targets[:, :1], label_smoothing)
+
+    def scorer(self) -> ForecastErrors:
+        """Return an accumulator of errors."""
+        return ForecastErrors(self.metric, self.tolerance)

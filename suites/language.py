@@ -36,7 +36,7 @@ ONE_FILE_RULE = "in order: the first 81 % train, the next 9 % validation, the la
 
 
 class Surprise:
-    """Cross-entropy per token; the item is the window, right if its mean is below that of answering the frequencies of the training text."""
+    """Cross-entropy per token; the item is the window, right if its mean is below that of answering by the frequencies in training."""
 
     def __init__(self, main: str, rarity: Tensor) -> None:
         """Start empty; ``main`` is "perplexity" or "bits_per_character", ``rarity [K]`` the cross-entropy of each token by frequency."""

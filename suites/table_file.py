@@ -1,4 +1,6 @@
-"""A CSV file of numbers, one row per time step, read with nothing passed over::
+"""A CSV file of numbers, one row per time step, read with nothing passed over.
+
+::
 
     table = read(path)     # ETTh1.csv.gz
     table.columns          # ("HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT")
