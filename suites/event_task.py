@@ -37,7 +37,7 @@ from suites.event_augment import dropped, jittered, mirrored, noisy
 from suites.event_frames import Framing
 from suites.recordings import Recordings
 from suites.sources import FileTask, cached_arrays, digest
-from suites.static_vision import shifted
+from suites.augmentation import shifted
 
 IN_MEMORY = 2 << 30  # bytes of frames; a larger split is read from the cache on disk, sample by sample
 

@@ -14,7 +14,7 @@ from methods.nn.parts import Parts
 
 
 class Classify(nn.Module):
-    """Flatten the last level and map it linearly to logits ``[T, B, classes]``; answers per step (next token, forecast) likewise."""
+    """Flatten the last level and map it linearly to logits ``[T, B, classes]``; likewise answers per step, and numbers."""
 
     def __init__(self, head: Head, levels: list[Level], parts: Parts) -> None:
         """Make the read-out of the last level."""
@@ -96,7 +96,7 @@ def matching(strides: tuple[int, ...], levels: list[Level]) -> list[int]:
 
 def build(head: Head, levels: list[Level], parts: Parts) -> nn.Module:
     """Return the module for ``head`` on features ``levels``."""
-    kinds = {"classify": Classify, "detect": Detect, "segment": Segment, "per_step": Classify}
+    kinds = {"classify": Classify, "detect": Detect, "segment": Segment, "per_step": Classify, "regress": Classify}
     return kinds[head.kind](head, levels, parts)
 
 
