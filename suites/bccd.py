@@ -48,7 +48,9 @@ class Bccd(FileTask, ImageDetection):
     flips = ("horizontal", "vertical")
     budgets = {
         "smoke": Budget(Training(epochs=6, batch_size=16, lr=8e-3), Backbone("conv", (8, 16, 32)), time_limit=300, target=0.3),
-        "laptop": Budget(Training(epochs=30, batch_size=8, lr=4e-3, augment=True), Backbone("conv", (8, 16, 32)), time_limit=1800, target=0.5),
+        "laptop": Budget(
+            Training(epochs=30, batch_size=8, lr=4e-3, augment=True), Backbone("conv", (8, 16, 32)), time_limit=1800, target=0.5
+        ),
     }
 
     class Options(plugin.Options):

@@ -131,11 +131,13 @@ class Detections:
     classes: Tensor
 
 
-def detections(answers: Tensor, grid: Grid, least: float = 0.05, candidates: int = 50, overlap: float = 0.5) -> list[Detections]:
+def detections(
+    answers: Tensor, grid: Grid, least: float = 0.05, candidates: int = 50, overlap: float = 0.5, most: int = 100
+) -> list[Detections]:
     """Return what each sample of ``answers [B, L, 5 + K]`` says.
 
     Of the ``candidates`` best scores (an object may have as many as there are locations within ``CENTRE_RADIUS`` of its centre), those of at least ``least`` whose box is finite, after suppression per class of boxes that overlap a
-    better one by more than ``overlap`` (IoU).
+    better one by more than ``overlap`` (IoU); of these the ``most`` best.
     """
     from torchvision.ops import batched_nms
 
@@ -150,4 +152,4 @@ def detections(answers: Tensor, grid: Grid, least: float = 0.05, candidates: int
     kept = kept[sample[kept].argsort(stable=True)]
     sizes = sample[kept].bincount(minlength=len(answers)).tolist()
     parts = zip(*(values[kept].split(sizes) for values in (found, score, kind)), strict=True)
-    return [Detections(*part) for part in parts]
+    return [Detections(*(values[:most] for values in part)) for part in parts]

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from harness.plugin import DataError
-from suites.letterbox import Letterbox
+from suites.letterbox import IGNORED, Letterbox
 
 
 def size_of(path: Path) -> tuple[int, int]:
@@ -74,11 +74,21 @@ class ImageFiles(Dataset):
     ``targets`` are boxes ``[N, M, 5]`` in pixels of the letterbox, or the paths of masks, one for each image, whose pixels are classes.
     """
 
-    def __init__(self, paths: Sequence[Path], targets: Tensor | Sequence[Path], letterbox: Letterbox, classes: int | None = None) -> None:
-        """Join files and targets; with ``classes`` given, masks must hold smaller numbers only, and 255. Raises ValueError for lengths."""
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        targets: Tensor | Sequence[Path],
+        letterbox: Letterbox,
+        classes: int | None = None,
+        binary: bool = False,
+    ) -> None:
+        """Join files and targets; raise ValueError if they are not of one length.
+
+        With ``classes`` given, masks may hold smaller numbers and 255 only; ``binary`` makes class 1 of whatever is not 0.
+        """
         if len(paths) != len(targets):
             raise ValueError(f"{len(paths)} images but {len(targets)} targets")
-        self.paths, self.letterbox, self.classes = list(paths), letterbox, classes
+        self.paths, self.letterbox, self.classes, self.binary = list(paths), letterbox, classes, binary
         self.boxes = targets if isinstance(targets, Tensor) else None
         self.masks = None if isinstance(targets, Tensor) else list(targets)
 
@@ -105,7 +115,15 @@ class ImageFiles(Dataset):
         if mask.shape != image.shape[1:]:
             given, wanted = (f"{height} high and {width} wide" for height, width in (mask.shape, image.shape[1:]))
             raise DataError(f"mask {path.name} is {given}, its image {wanted}")
-        unknown = mask[(mask >= self.classes) & (mask != 255)] if self.classes is not None else mask[:0]
-        if len(unknown):
-            raise DataError(f"mask {path.name} holds class {int(unknown[0])}; allowed: 0 to {self.classes - 1}, and 255 for ignored")
-        return mask
+        mask = classes_in(mask, path, self.classes)
+        return (mask != 0).to(mask.dtype) if self.binary else mask
+
+
+def classes_in(mask: Tensor, path: Path, classes: int | None) -> Tensor:
+    """Return ``mask`` (bytes) unchanged; raise DataError if it holds anything but 0 to ``classes - 1`` and 255."""
+    unknown = mask[(mask >= classes) & (mask != IGNORED)] if classes is not None else mask[:0]
+    if len(unknown):
+        raise DataError(
+            f"mask {path.name} holds class {int(unknown[0])}; allowed: 0 to {classes - 1}, and {IGNORED} for what does not count"
+        )
+    return mask
