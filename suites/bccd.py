@@ -47,9 +47,26 @@ class Bccd(FileTask, ImageDetection):
     mean, deviation = (0.7374, 0.6963, 0.7149), (0.0595, 0.1008, 0.0744)  # of the training images
     flips = ("horizontal", "vertical")
     budgets = {
-        "smoke": Budget(Training(epochs=6, batch_size=16, lr=8e-3), Backbone("conv", (8, 16, 32)), time_limit=300, target=0.3),
+        "smoke": Budget(
+            Training(epochs=3, batch_size=8, lr=8e-3, augment=True),
+            Backbone("vgg", (8, 16, 32)),
+            train_samples=96,
+            validation_samples=16,
+            test_samples=32,
+            time_limit=300,
+            target=0.2,
+        ),
         "laptop": Budget(
-            Training(epochs=30, batch_size=8, lr=4e-3, augment=True), Backbone("conv", (8, 16, 32)), time_limit=1800, target=0.5
+            Training(epochs=16, batch_size=8, lr=8e-3, augment=True),
+            Backbone("vgg", (16, 32, 64)),
+            time_limit=1800,
+            target=0.5,
+        ),
+        "paper": Budget(
+            Training(epochs=120, batch_size=16, lr=1e-3, optimizer="adamw", weight_decay=1e-4, augment=True),
+            Backbone("vgg", (64, 128, 256)),
+            time_limit=2 * 86400,
+            target=0.85,
         ),
     }
 

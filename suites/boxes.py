@@ -36,7 +36,7 @@ def checked(targets: Tensor, classes: int, height: int, width: int) -> Tensor:
         raise ValueError(f"targets must be [N, M, 5] (class, x1, y1, x2, y2), not {list(targets.shape)}")
     label, (x1, y1, x2, y2) = targets[..., 0], targets[..., 1:].unbind(-1)
     faults = {
-        f"its class is not a whole number from 0 to {classes - 1}, nor -1 for padding, nor -2 - class for one that is not asked for": ~torch.isin(
+        f"its class is not a whole number from 0 to {classes - 1}, -1 for padding, or -2 - class for what is not asked for": ~torch.isin(
             label, torch.arange(-1 - classes, classes, dtype=label.dtype, device=label.device)
         ),
         "its box has no area (x1 < x2 and y1 < y2 are needed)": (label != -1) & ~((x1 < x2) & (y1 < y2)),

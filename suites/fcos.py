@@ -136,8 +136,9 @@ def detections(
 ) -> list[Detections]:
     """Return what each sample of ``answers [B, L, 5 + K]`` says.
 
-    Of the ``candidates`` best scores (an object may have as many as there are locations within ``CENTRE_RADIUS`` of its centre), those of at least ``least`` whose box is finite, after suppression per class of boxes that overlap a
-    better one by more than ``overlap`` (IoU); of these the ``most`` best.
+    Of the ``candidates`` best scores (an object has as many as there are locations within ``CENTRE_RADIUS`` of its centre), those of at
+    least ``least`` whose box is finite, after suppression per class of boxes that overlap a better one by more than ``overlap`` (IoU); of
+    these the ``most`` best.
     """
     from torchvision.ops import batched_nms
 

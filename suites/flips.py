@@ -22,7 +22,7 @@ AXES: dict[Axis, tuple[int, int, int]] = {"horizontal": (-1, 1, 3), "vertical": 
 def mirrored(batch: Batch, generator: torch.Generator, axes: Sequence[Axis], chance: float = 0.5) -> Batch:
     """Return a batch of which every sample is mirrored along each of ``axes`` by ``chance``.
 
-    ``inputs [B, C, H, W]``; ``targets`` are boxes ``[B, M, 5]`` or masks ``[B, H, W]``: they are masks if their shape is that of the images.
+    ``inputs [B, C, H, W]``; ``targets`` are boxes ``[B, M, 5]``, or masks ``[B, H, W]`` if their shape is that of the images.
     ``generator`` is on the CPU, so that every device draws the same.
     """
     inputs, targets = batch.inputs, batch.targets
