@@ -42,14 +42,14 @@ class Bccd(FileTask, ImageDetection):
         advice=f"they are the folder BCCD of github.com/Shenggan/BCCD_Dataset, which becomes {DEVKIT}",
     )
     classes = ("RBC", "WBC", "Platelets")
-    head = Head("detect", classes=3, strides=(4, 8))
+    head = Head("detect", classes=3, strides=(4, 8, 16))
     steps = 4
     mean, deviation = (0.7374, 0.6963, 0.7149), (0.0595, 0.1008, 0.0744)  # of the training images
     flips = ("horizontal", "vertical")
     budgets = {
         "smoke": Budget(
             Training(epochs=3, batch_size=8, lr=8e-3, augment=True),
-            Backbone("vgg", (8, 16, 32)),
+            Backbone("vgg", (8, 16, 32, 32)),
             train_samples=96,
             validation_samples=16,
             test_samples=32,
@@ -58,13 +58,13 @@ class Bccd(FileTask, ImageDetection):
         ),
         "laptop": Budget(
             Training(epochs=16, batch_size=8, lr=8e-3, augment=True),
-            Backbone("vgg", (16, 32, 64)),
+            Backbone("vgg", (16, 32, 64, 64)),
             time_limit=1800,
             target=0.5,
         ),
         "paper": Budget(
             Training(epochs=120, batch_size=16, lr=1e-3, optimizer="adamw", weight_decay=1e-4, augment=True),
-            Backbone("vgg", (64, 128, 256)),
+            Backbone("vgg", (64, 128, 256, 512)),
             time_limit=2 * 86400,
             target=0.85,
         ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,7 +37,8 @@ class MeanAveragePrecision:
         """Return ``map_50`` and ``map``; not a number where there is no object at all."""
         from torchmetrics.detection import MeanAveragePrecision as Coco
 
-        coco = Coco()
+        # COCO's own thresholds: those of torchmetrics are rounded to single precision, and a recall of just 0.7 then counts otherwise.
+        coco = Coco(iou_thresholds=np.linspace(0.5, 0.95, 10).tolist(), rec_thresholds=np.linspace(0, 1, 101).tolist())
         coco.update(
             [{"boxes": d.boxes, "scores": d.scores, "labels": d.classes} for d in self._found],
             [{"boxes": rows[:, 1:], "labels": _classes(rows), "iscrowd": (rows[:, 0] < 0).long()} for rows in self._true],

@@ -143,7 +143,7 @@ class NucleiSegmentation(Nuclei256, SegmentationTask):
 def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return the arrays image and label of a file; raise DataError if they are not what they should be."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             images, labels = stored["image"], stored["label"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path.name} cannot be read ({type(error).__name__}: {error}); get it again") from None
