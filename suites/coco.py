@@ -44,7 +44,7 @@ class Coco(FileTask, ImageDetection):
                 f"{ROOT}/val2017": "",
             },
         ),
-        advice="unpack train2017.zip, val2017.zip and annotations_trainval2017.zip of cocodataset.org (19.3 GB) there",
+        advice="unpack train2017.zip, val2017.zip and annotations_trainval2017.zip of cocodataset.org (about 19 GB) into detection/coco",
     )
     head = Head("detect", classes=80, strides=(8, 16))
     steps = 4

@@ -17,7 +17,7 @@ from suites.letterbox import Letterbox
 from suites.sources import FileTask, Source
 from suites.voc_files import dataset, every_tenth, listed
 
-LICENCE = "the images are Flickr's, under Flickr's terms of use; annotations free for research"
+LICENCE = "the images are Flickr's, under Flickr's terms of use; none is stated for the annotations"
 BUDGETS = {
     "smoke": Budget(
         Training(epochs=1, batch_size=16, lr=4e-3),
