@@ -32,12 +32,12 @@ from torch.utils.data import Dataset
 from harness.plugin import DataError, Options
 from harness.task import Batch, Data, Split
 from suites import event_files, event_frames, recordings
+from suites.augmentation import shifted
 from suites.classification import ClassificationTask
 from suites.event_augment import dropped, jittered, mirrored, noisy
 from suites.event_frames import Framing
 from suites.recordings import Recordings
 from suites.sources import FileTask, cached_arrays, digest
-from suites.augmentation import shifted
 
 IN_MEMORY = 2 << 30  # bytes of frames; a larger split is read from the cache on disk, sample by sample
 
