@@ -82,7 +82,7 @@ class Cifar10(CifarTask):
             time_limit=300,
             target=0.35,
         ),
-        "laptop": Budget(Training(epochs=3, lr=4e-3), Backbone("vgg", (16, 32, 64)), train_samples=40_000, time_limit=1800, target=0.55),
+        "laptop": Budget(Training(epochs=3, lr=4e-3), Backbone("vgg", (16, 32, 64)), train_samples=30_000, time_limit=1800, target=0.55),
         "paper": Budget(PAPER, Backbone("resnet", (128, 256, 512), depth=2), time_limit=172_800, target=0.92),
     }
 
@@ -112,6 +112,6 @@ class Cifar100(CifarTask):
             time_limit=300,
             target=0.05,
         ),
-        "laptop": Budget(Training(epochs=3, lr=4e-3), Backbone("vgg", (16, 32, 64)), train_samples=40_000, time_limit=1800, target=0.2),
+        "laptop": Budget(Training(epochs=3, lr=4e-3), Backbone("vgg", (16, 32, 64)), train_samples=30_000, time_limit=1800, target=0.2),
         "paper": Budget(PAPER, Backbone("resnet", (128, 256, 512), depth=2), time_limit=172_800, target=0.7),
     }

@@ -57,7 +57,7 @@ class Svhn(FileTask, StaticTask):
             time_limit=300,
             target=0.5,
         ),
-        "laptop": Budget(Training(epochs=3, lr=4e-3), Backbone("vgg", (16, 32, 64)), train_samples=40_000, time_limit=1800, target=0.85),
+        "laptop": Budget(Training(epochs=3, lr=4e-3), Backbone("vgg", (16, 32, 64)), train_samples=25_000, time_limit=1800, target=0.85),
         "paper": Budget(
             Training(epochs=100, batch_size=128, optimizer="sgd", lr=0.1, weight_decay=5e-4, augment=True),
             Backbone("resnet", (128, 256, 512), depth=2),

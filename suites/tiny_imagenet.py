@@ -44,9 +44,7 @@ class TinyImageNet(FileTask, StaticTask):
             test_samples=1000,
             time_limit=600,
         ),
-        "laptop": Budget(
-            Training(epochs=3, lr=4e-3), Backbone("vgg", (16, 32, 64)), train_samples=10_000, test_samples=10_000, time_limit=3600
-        ),
+        "laptop": Budget(Training(epochs=2, lr=4e-3), Backbone("vgg", (16, 32, 64)), train_samples=10_000, time_limit=3600),
         "paper": Budget(
             Training(epochs=300, batch_size=128, optimizer="sgd", lr=0.1, weight_decay=5e-4, augment=True),
             Backbone("vgg", (64, 128, 256, 512, 512)),
