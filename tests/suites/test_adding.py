@@ -42,7 +42,7 @@ def test_a_larger_budget_begins_with_the_same_sequences():
 
 def test_marks_are_spread_over_each_half():
     marks = Adding(options={"length": 10}).load("test").inputs[:, :, 1].sum(0)
-    assert (abs(marks - 400) < 100).all()
+    assert (abs(marks - 200) < 50).all()
 
 
 def test_a_length_of_one_is_refused():

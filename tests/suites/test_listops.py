@@ -1,4 +1,5 @@
 import statistics
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,12 @@ from suites.receptive_field import GROWTH
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path_factory, monkeypatch):
-    monkeypatch.setenv("SPIKEBENCH_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    monkeypatch.setenv("SPIKEBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
+def few(monkeypatch):
+    monkeypatch.setattr(listops, "SIZES", {"test": 60, "validation": 50, "train": 100})
 
 
 def words(tokens):
@@ -82,7 +88,7 @@ def test_the_median_is_rounded_down(values):
     assert median(values) == int(np.median(values))
 
 
-def test_splits_are_different_sequences_and_the_same_every_time():
+def test_splits_are_different_sequences_and_the_same_every_time(few):
     task = ListOps()
     first = {split: task.split(split) for split in SPLITS}
     rows = [row.numpy().tobytes() for data in first.values() for row in data.inputs]
@@ -91,9 +97,7 @@ def test_splits_are_different_sequences_and_the_same_every_time():
     assert np.array_equal(first["test"].inputs[:50], again["tokens"])
 
 
-def test_training_samples_do_not_decide_what_is_tested():
-    from dataclasses import replace
-
+def test_training_samples_do_not_decide_what_is_tested(few):
     few, more = ListOps(), ListOps()
     few.budget = replace(few.budget, train_samples=10)
     more.budget = replace(more.budget, train_samples=20)
