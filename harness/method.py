@@ -105,10 +105,10 @@ class Search:
     choices: tuple[Any, ...] = ()
 
     def suggest(self, trial: Any, name: str) -> Any:
-        """Return the value that an Optuna trial takes."""
+        """Return the value that an Optuna trial takes, a number to three digits."""
         if self.choices:
             return trial.suggest_categorical(name, list(self.choices))
-        return trial.suggest_float(name, self.low, self.high, log=self.log)
+        return float(f"{trial.suggest_float(name, self.low, self.high, log=self.log):.3g}")
 
     def __str__(self) -> str:
         return "{" + ", ".join(map(str, self.choices)) + "}" if self.choices else f"[{self.low:g}, {self.high:g}]{' (log)' * self.log}"
