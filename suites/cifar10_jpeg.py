@@ -52,7 +52,7 @@ def decoded(path: Path) -> dict[str, np.ndarray]:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             streams, offsets, labels, classes = (file[name] for name in ("jpeg", "offsets", "labels", "classes"))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path.name} cannot be read as an npz with jpeg, offsets, labels, classes ({error}); get it again") from None

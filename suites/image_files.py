@@ -98,6 +98,7 @@ def decoded(path: Path, size: int, channels: int, shorter: int) -> Tensor:
     except DataError:
         raise
     except Exception as error:  # decoders of images fail in many ways
-        raise DataError(f"{place} cannot be decoded ({type(error).__name__}: {error}); replace it or take it out") from None
+        reason = str(error).replace(str(path), path.name)
+        raise DataError(f"{place} cannot be decoded ({type(error).__name__}: {reason}); replace it or take it out") from None
     resized = transform.center_crop(transform.resize(image, [shorter], antialias=True), [size, size])
     return transform.pil_to_tensor(resized)

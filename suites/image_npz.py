@@ -83,10 +83,10 @@ class ImageNpz(StaticTask):
             raise DataError(str(self.unavailable()))
         o = self.options
         try:
-            opened = np.load(self.file, allow_pickle=False)
-            if not isinstance(opened, np.lib.npyio.NpzFile):
-                raise DataError(f"{o.path!r} is a single array; save images and labels with numpy.savez")
-            with opened as stored:
+            with self.file.open("rb") as file:
+                stored = np.load(file, allow_pickle=False)
+                if not isinstance(stored, np.lib.npyio.NpzFile):
+                    raise DataError(f"{o.path!r} is a single array; save images and labels with numpy.savez")
                 parts = {split: name for split, names in PARTS.items() for name in names if f"{name}_{o.images}" in stored.files}
                 if "train" in parts and len(parts) > 1:
                     return self._brought({split: self._pair(stored, f"{name}_") for split, name in parts.items()})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pickle
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -73,8 +74,10 @@ class ImageNet(FileTask, StaticTask):
         folder = self.source.require().path(FOLDER)
         try:
             samples = Files(str(folder), split="val" if split == "test" else "train").samples
-        except (RuntimeError, OSError, ValueError) as error:
-            raise DataError(f"{FOLDER} is not as torchvision.datasets.ImageNet unpacks it ({error})") from None
+        except (RuntimeError, OSError, ValueError, pickle.UnpicklingError) as error:
+            raise DataError(
+                f"{FOLDER} is not as torchvision.datasets.ImageNet unpacks it ({type(error).__name__}); have it unpacked again"
+            ) from None
         if split != "test":
             samples = _of_split(samples, split)
         paths, targets = zip(*samples, strict=True)
