@@ -125,9 +125,14 @@ class EventTask(FileTask, ClassificationTask):
 
         def make() -> dict[str, np.ndarray]:
             self.notes.clear()
-            frames = np.stack([framed(found, i, framing) for i in range(len(found))])
+            frames = np.empty((len(found), self.steps, *self.input_shape), np.uint8)
+            for place in range(len(found)):
+                one = framed(found, place, framing)
+                if one.max() > 255 and frames.dtype == np.uint8:
+                    frames = frames.astype(np.int16)
+                frames[place] = one
             counted = [f"{split}: {count} {note}" for note, count in Counter(self.notes).items()]
-            return {"frames": frames.astype(np.uint8) if frames.max() <= 255 else frames, "notes": np.array(counted, dtype="U300")}
+            return {"frames": frames, "notes": np.array(counted, dtype="U300")}
 
         stored = cached_arrays("event-frames", f"{key} {len(found)}", make)
         self.warnings += stored["notes"].tolist()

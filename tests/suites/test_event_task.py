@@ -169,6 +169,18 @@ def test_drop_noise_and_flip_are_applied(folder):
     assert flipped.sum() == plain and not torch.equal(flipped, task(shift=0).gather("train", torch.arange(14)).inputs)
 
 
+def test_counts_above_a_byte_are_kept(folder):
+    events = stream(700)
+    events["x"], events["y"], events["p"] = 0, 0, 0
+    for number in range(10):
+        (folder / "1" / f"{number}.bin").write_bytes(bin_bytes(events))
+    some = task(steps=1)
+    frames = some.split("train")
+    assert frames.inputs.dtype == torch.int16
+    recordings = some.recordings("train")
+    assert frames.inputs.long().sum((1, 2, 3, 4)).tolist() == [len(recordings[i]) for i in range(len(recordings))]
+
+
 def test_a_recording_whose_frames_overflow_is_named(folder):
     events = stream(40_000)
     events["x"], events["y"], events["t"], events["p"] = 0, 0, 5, 0
