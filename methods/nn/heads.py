@@ -14,7 +14,7 @@ from methods.nn.parts import Parts
 
 
 class Classify(nn.Module):
-    """Flatten the last level and map it linearly to logits ``[T, B, classes]``; likewise answers per step, and numbers."""
+    """Flatten the last level and map it linearly to logits ``[T, B, classes]``; answers per step (next token, forecast) likewise."""
 
     def __init__(self, head: Head, levels: list[Level], parts: Parts) -> None:
         """Make the read-out of the last level."""
@@ -33,9 +33,9 @@ class Detect(nn.Module):
     probability of 0.01, as focal loss asks for.
 
     Levels share no weights (FCOS shares its head over a feature pyramid), so that each learns the classes from the objects of its own
-    size only. Levels pay where size goes with class: of the blood cells of ``detection/bccd``, white ones are found from stride 16 on
-    (AP@.5 0.96, 0.24 without that level; stbp, 8 epochs). They cost where it does not: of the digits of ``detection/digit-scenes`` above
-    16 pixels, a fifth of all, strides (4, 8) find 29 % and stride 4 alone 71 % (stbp, smoke budget).
+    size only. Levels pay where size goes with class: of the blood cells of ``detection/bccd``, white ones are found once there is a
+    stride of 16 (AP@.5 0.96, without it 0.24; stbp, 8 epochs). They cost where it does not: of the digits of ``detection/digit-scenes``
+    above 16 pixels, a fifth of all, strides (4, 8) find 29 % and stride 4 alone 71 % (stbp, 6 epochs).
     """
 
     def __init__(self, head: Head, levels: list[Level], parts: Parts) -> None:
@@ -101,7 +101,7 @@ def matching(strides: tuple[int, ...], levels: list[Level]) -> list[int]:
 
 def build(head: Head, levels: list[Level], parts: Parts) -> nn.Module:
     """Return the module for ``head`` on features ``levels``."""
-    kinds = {"classify": Classify, "detect": Detect, "segment": Segment, "per_step": Classify, "regress": Classify}
+    kinds = {"classify": Classify, "detect": Detect, "segment": Segment, "per_step": Classify}
     return kinds[head.kind](head, levels, parts)
 
 

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.task import Batch
@@ -27,6 +27,7 @@ def ink(image):
     return [xs.min().item(), ys.min().item(), xs.max().item() + 1, ys.max().item() + 1]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from(AXES))
 def test_boxes_move_with_their_images(seed, axes):
     batch = mirrored(drawn(seed), torch.Generator().manual_seed(seed), axes)
@@ -36,6 +37,7 @@ def test_boxes_move_with_their_images(seed, axes):
     boxes.checked(batch.targets, 3, 20, 28)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from(AXES))
 def test_masks_move_with_their_images(seed, axes):
     batch = drawn(seed)

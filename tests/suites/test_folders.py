@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.plugin import DataError
@@ -9,12 +9,14 @@ from suites.folders import checked_folder, find_folder, images_of, portion, stem
 NAMES = st.sets(st.text(min_size=1, max_size=8), max_size=40)
 
 
+@settings(deadline=None)
 @given(NAMES)
 def test_splits_share_no_name_and_leave_none_out(names):
     parts = [portion(names, split) for split in SPLITS]
     assert sorted(name for part in parts for name in part) == sorted(names)
 
 
+@settings(deadline=None)
 @given(NAMES, NAMES)
 def test_a_name_stays_in_its_split_whatever_else_is_there(names, others):
     for split in SPLITS:

@@ -21,6 +21,7 @@ def placed(draw):
     return box, height, width, torch.tensor(rows, dtype=torch.float32).view(-1, 4)
 
 
+@settings(deadline=None)
 @given(placed())
 def test_boxes_stay_on_the_canvas(given_):
     box, height, width, boxes = given_
@@ -32,12 +33,14 @@ def test_boxes_stay_on_the_canvas(given_):
     assert (found[:, 2:] >= found[:, :2]).all()
 
 
+@settings(deadline=None)
 @given(placed())
 def test_undoing_gives_the_boxes_back(given_):
     box, height, width, boxes = given_
     torch.testing.assert_close(box.undo(box.boxes(boxes, height, width), height, width), boxes, rtol=1e-4, atol=1e-3)
 
 
+@settings(deadline=None)
 @given(SIDES, SIDES, st.integers(8, 200), st.integers(8, 200))
 def test_an_image_fits_and_touches_one_side(height, width, canvas_height, canvas_width):
     found = Letterbox(canvas_height, canvas_width).fitted(height, width)
@@ -45,7 +48,7 @@ def test_an_image_fits_and_touches_one_side(height, width, canvas_height, canvas
     assert found[0] == canvas_height or found[1] == canvas_width
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(st.integers(20, 90), st.integers(20, 90), st.integers(0, 1000))
 def test_a_bright_rectangle_lies_where_its_box_does(height, width, seed):
     random = torch.Generator().manual_seed(seed)
