@@ -98,8 +98,8 @@ def test_a_file_can_be_given_by_its_full_path_and_is_known_by_its_content(folder
 
 def test_longer_windows_are_of_the_same_text_as_far_as_it_has_one(folder):
     longest = len(text().text("test")) - 1
-    found = text(length=20).extrapolations()
-    assert [task.steps for task in found.values()] == [20 * times for times in (2, 4, 8, 15) if 20 * times <= longest]
+    found = text(length=40).extrapolations()
+    assert [task.steps for task in found.values()] == [40 * times for times in (2, 4, 8, 15) if 40 * times <= longest]
     assert len(found) < 4 and all(len(task.split("test")) for task in found.values())
 
 

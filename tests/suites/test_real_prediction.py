@@ -1,7 +1,7 @@
-"""Trainings through the command line: language and forecasting on the files of SPIKEBENCH_DATA, and the generated sequences.
+"""Language and forecasting on the files of SPIKEBENCH_DATA, and the generated sequences.
 
-First, what is read from the files is what others say of them. Each result of a training is compared with the best answer that knows nothing of the input: always 1, the most frequent class, the frequencies of tokens,
-the last row that was seen.
+First, what is read from the files is what others say of them. Then trainings through the command line, each compared with the best answer
+that knows nothing of the input: always 1, the most frequent class, the frequencies of tokens, the last row that was seen.
 """
 
 import numpy as np
