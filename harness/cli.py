@@ -109,15 +109,97 @@ def run(
 
 
 @app.command(
+    epilog="Examples: `spikebench scale -t static/digits -m stbp,ottt --over steps --values 2,4,8,16` · "
+    "`spikebench scale -t static/digits -m stbp --over depth --values 1,2,4 --format github`"
+)
+def scale(
+    task: Annotated[str, typer.Option("--task", "-t", help="One task.")],
+    over: Annotated[str, typer.Option("--over", help="steps (T), batch, length (of tasks that have it as an option) or depth.")],
+    values: Annotated[str, typer.Option("--values", help="At least two whole numbers, comma-separated.")],
+    method: Methods = "",
+    metrics: Annotated[str, typer.Option("--metrics", help="Metrics, comma-separated. Default: memory and step time.")] = "",
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Seeds 0 to N-1; points are means over them.")] = 1,
+    budget: Annotated[str, typer.Option("--budget", help="Which network: smoke, laptop or paper.")] = "smoke",
+    track: Annotated[str, typer.Option("--track", help="matched or recipe.")] = "matched",
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")] = "cpu",
+    precision: Annotated[str, typer.Option("--precision", help="fp32, bf16 or fp16 (autocast).")] = "fp32",
+    threads: Threads = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="key=value, as for `run`; may be given again.")] = None,
+    format: Annotated[str, typer.Option("--format", "-f", help="terminal, github or csv.")] = "terminal",
+    plugin: Plugins = None,
+    results: Results = Path("results/local/scale"),
+    force: Force = False,
+) -> None:
+    """Measure memory and time at several T, batch sizes, lengths or depths, and fit how they grow. What is finished is not run again."""
+    import shlex
+
+    from harness.commands.scale import scale as work
+    from harness.matrix import Selection
+    from harness.spec import parse_settings, split_list
+
+    numbers = split_list(values)
+    if not all(number.isdecimal() for number in numbers):
+        raise UsageError(f"--values {values!r}: write whole numbers, for example 2,4,8,16")
+    selection = Selection(
+        methods=split_list(method),
+        tasks=split_list(task),
+        seeds=seeds,
+        track=track,  # type: ignore[arg-type]  # checked by RunSpec
+        budget=budget,
+        device=device,
+        precision=precision,  # type: ignore[arg-type]
+        threads=threads,
+        settings=parse_settings(settings or []),
+    )
+    resume = shlex.join(["spikebench", *sys.argv[1:]])
+    work(selection, over, [int(n) for n in numbers], split_list(metrics), format, results, plugin or [], resume, force=force)
+
+
+@app.command(epilog="Example: `spikebench tune -t static/digits -m stbp,ottt --trials 12 --seeds 3`")
+def tune(
+    task: Tasks,
+    method: Annotated[str, typer.Option("--method", "-m", help="Methods, comma-separated; what is set in brackets is not tuned.")],
+    trials: Annotated[int, typer.Option("--trials", help="Runs that each method may spend; the first has its defaults.")] = 12,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Seeds to run the best settings with.")] = 1,
+    budget: Annotated[str, typer.Option("--budget", help="smoke, laptop or paper.")] = "smoke",
+    track: Annotated[str, typer.Option("--track", help="matched or recipe.")] = "matched",
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")] = "cpu",
+    threads: Threads = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="key=value, not to be tuned; may be given again.")] = None,
+    plugin: Plugins = None,
+    results: Results = Path("results/local/tune"),
+    force: Force = False,
+) -> None:
+    """Choose settings of methods under an equal number of trials, on validation data only, and run the best."""
+    import shlex
+
+    from harness.commands.tune import tune as work
+    from harness.matrix import Selection
+    from harness.spec import parse_settings, split_list
+
+    selection = Selection(
+        methods=split_list(method),
+        tasks=split_list(task),
+        seeds=seeds,
+        track=track,  # type: ignore[arg-type]  # checked by RunSpec
+        budget=budget,
+        device=device,
+        threads=threads,
+        settings=parse_settings(settings or []),
+    )
+    work(selection, trials, results, plugin or [], shlex.join(["spikebench", *sys.argv[1:]]), force=force)
+
+
+@app.command(
     "list", epilog="Examples: `spikebench list methods` · `spikebench list tasks` · `spikebench list methods --task detection/digit-scenes`"
 )
 def list_(
-    what: Annotated[str, typer.Argument(help="methods, tasks or probes")],
+    what: Annotated[str, typer.Argument(help="methods, tasks, probes or metrics")],
     task: Annotated[str, typer.Option("--task", "-t", help="With methods: say which can do this task, and why the others cannot.")] = "",
     format: Annotated[str, typer.Option("--format", "-f", help="terminal or github.")] = "terminal",
     plugin: Plugins = None,
 ) -> None:
-    """List methods, tasks or probes, with where each comes from and why it cannot run here."""
+    """List methods, tasks or probes, with where each comes from and why it cannot run here; or the metrics and what they mean."""
     from harness.commands.list import list_plugins as work
 
     work(what, task, format, plugin or [])

@@ -12,7 +12,7 @@ import hashlib
 import importlib.util
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from harness.plugin import UsageError, did_you_mean
 from harness.record import Settings
 from harness.registry import Registries
 from harness.spec import RunSpec, parse_variant
+from harness.task import SPLITS, Task
 
 PROJECT = ("harness", "methods", "suites")
 
@@ -112,9 +113,19 @@ def check_device(name: str) -> torch.device:
     return device
 
 
+def bind_task(spec: RunSpec, registries: Registries) -> Task:
+    """Return the task as the spec asks for it. Raises UsageError for a device that is not here."""
+    task = registries.task(spec.task, spec.budget, check_device(spec.device))
+    if spec.samples is not None:
+        task.budget = replace(task.budget, **{f"{split}_samples": spec.samples for split in SPLITS})
+    if spec.depth is not None:
+        task.budget = replace(task.budget, backbone=replace(task.budget.backbone, depth=spec.depth))
+    return task
+
+
 def make(spec: RunSpec, registries: Registries) -> Method:
     """Return the method bound to its task, as the spec asks. Raises UsageError where the spec does not fit them."""
-    task = registries.task(spec.task, spec.budget, check_device(spec.device))
+    task = bind_task(spec, registries)
     method = registries.methods.load(spec.method)
     return method(task, spec.options, spec.track, spec.steps, spec.training)
 
@@ -124,7 +135,7 @@ def plan(spec: RunSpec, registries: Registries) -> Plan:
     budgets = registries.tasks.load(parse_variant(spec.task)[0]).budgets
     if spec.budget not in budgets:
         return Plan(spec, None, None, f"it has no budget {spec.budget!r}{did_you_mean(spec.budget, budgets)}")
-    task = registries.task(spec.task, spec.budget, check_device(spec.device))
+    task = bind_task(spec, registries)
     reason = task.unavailable() or registries.methods.load(spec.method).supports(task)
     if reason:
         return Plan(spec, None, None, reason)

@@ -27,14 +27,20 @@ class RunSpec(BaseModel):
     seed: int = Field(0, description="seed of weights, data order and noise", ge=0)
     device: str = Field("cpu", description="cpu, cuda or cuda:N")
     precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="autocast type of the training steps")
+    samples: int | None = Field(
+        None, description="samples to train on, the first of the split; as many to test on. None: the budget's", ge=2
+    )
+    depth: int | None = Field(None, description="how many times deeper the reference network is; None for the budget's", ge=1)
     training: dict[str, Any] = Field({}, description="fields of the training settings that were set by hand")
     threads: int = Field(1, description="CPU threads of the run", ge=1)
+    tuning: str | None = Field(None, description="how settings were chosen, if they were tuned")
     probes: tuple[str, ...] = Field((), description="probes to apply to the trained network")
 
     @property
     def label(self) -> str:
         """Return the method as tables show it: ``ottt[update=online]``, with ``@T=8`` when steps were asked for."""
-        options = ",".join(f"{k}={v}" for k, v in sorted({**self.options, **self.training}.items()))
+        cut = {name: value for name, value in (("samples", self.samples), ("depth", self.depth)) if value is not None}
+        options = ",".join(f"{k}={v}" for k, v in sorted({**self.options, **self.training, **cut}.items()))
         return self.method + (f"[{options}]" if options else "") + (f"@T={self.steps}" if self.steps else "")
 
 

@@ -68,6 +68,7 @@ class Backbone:
 
     kind: Literal["conv", "vgg", "resnet", "sequence"]
     widths: tuple[int, ...]  # channels of the stages (images) or features of the layers (sequence)
+    depth: int = 1  # multiplies the layers (or residual blocks) of every stage
 
 
 @dataclass(frozen=True)

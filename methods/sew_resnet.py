@@ -118,7 +118,7 @@ class SewResnet(SpikingMethod):
         block = partial(ResidualBlock, parts=self, connect=o.connect, bottleneck=o.block == "bottleneck", zero_init=o.zero_init)
         if o.net in EVENT_NETS:
             return ResNet(shape, EVENT_NETS[o.net], self, block, 1, kernels=(1, 1))
-        return ResNet(shape, self.task.budget.backbone.widths, self, block, o.blocks)
+        return ResNet(shape, self.task.budget.backbone.widths, self, block, o.blocks * self.task.budget.backbone.depth)
 
     def recipe(self, task: Task) -> dict[str, Any]:
         """Return the settings of the logs; DVS Gesture's step schedule (x0.1 every 64) becomes a cosine, its random frames all frames."""

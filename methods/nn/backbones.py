@@ -35,22 +35,22 @@ class ConvNet(nn.Module):
     With widths (16, 32) this is the 16-16-AP-32-32-AP network of the cards.
     """
 
-    def __init__(self, input_shape: tuple[int, ...], widths: tuple[int, ...], parts: Parts) -> None:
-        """Make a stage per width; raise ValueError if the image is too small for so many stages."""
+    def __init__(self, input_shape: tuple[int, ...], widths: tuple[int, ...], parts: Parts, depth: int = 1) -> None:
+        """Make a stage per width, of ``2 * depth`` layers; raise ValueError if the image is too small for so many stages."""
         super().__init__()
         channels, height, width = input_shape
         if min(height, width) >> len(widths) < 1:
             raise ValueError(f"an image of {height}x{width} cannot be halved {len(widths)} times")
         self.stages = nn.ModuleList()
         self.levels: list[Level] = []
-        for depth, features in enumerate(widths):
-            layers = [
-                Layer(parts.conv(channels, features, 3, first=depth == 0), parts.norm(features), parts.neuron(features)),
-                Layer(parts.conv(features, features, 3), parts.norm(features), parts.neuron(features)),
-            ]
+        for number, features in enumerate(widths):
+            first = parts.conv(channels, features, 3, first=number == 0)
+            layers = [Layer(first, parts.norm(features), parts.neuron(features))]
+            for _ in range(2 * depth - 1):
+                layers.append(Layer(parts.conv(features, features, 3), parts.norm(features), parts.neuron(features)))
             self.stages.append(nn.Sequential(*layers, parts.pool(2)))
             channels, height, width = features, height // 2, width // 2
-            self.levels.append(Level(features, (height, width), 2 ** (depth + 1)))
+            self.levels.append(Level(features, (height, width), 2 ** (number + 1)))
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Return the features of every stage, each ``[T, B, C, H, W]``."""
@@ -66,15 +66,16 @@ class SequenceNet(nn.Module):
 
     taps = 4
 
-    def __init__(self, input_shape: tuple[int, ...], widths: tuple[int, ...], parts: Parts) -> None:
-        """Make a layer per width."""
+    def __init__(self, input_shape: tuple[int, ...], widths: tuple[int, ...], parts: Parts, depth: int = 1) -> None:
+        """Make ``depth`` layers of the same delays per width."""
         super().__init__()
         (channels,) = input_shape
-        layers = []
-        for depth, features in enumerate(widths):
-            synapse = parts.delay_line(channels, features, self.taps, self.taps**depth, first=depth == 0)
-            layers.append(Layer(synapse, parts.norm(features), parts.neuron(features)))
-            channels = features
+        layers: list[nn.Module] = []
+        for number, features in enumerate(widths):
+            for _ in range(depth):
+                synapse = parts.delay_line(channels, features, self.taps, self.taps**number, first=not layers)
+                layers.append(Layer(synapse, parts.norm(features), parts.neuron(features)))
+                channels = features
         self.layers = nn.Sequential(*layers)
         self.levels = [Level(channels)]
 
@@ -92,7 +93,7 @@ def build(spec: BackboneSpec, input_shape: tuple[int, ...], parts: Parts) -> nn.
     if spec.kind == "vgg":
         from methods.nn.vgg import Vgg  # imports this module
 
-        plan = [entry for depth, width in enumerate(spec.widths) for entry in (*[width] * (1 if depth < 2 else 2), "P")]
+        plan = [entry for number, width in enumerate(spec.widths) for entry in (*[width] * spec.depth * (1 if number < 2 else 2), "P")]
         return Vgg(input_shape, plan, parts)
     if spec.kind == "resnet":
         from methods.nn.residual import ResidualBlock, ResNet
@@ -100,8 +101,8 @@ def build(spec: BackboneSpec, input_shape: tuple[int, ...], parts: Parts) -> nn.
         def block(features_in: int, features_out: int, stride: int) -> nn.Module:
             return ResidualBlock(features_in, features_out, stride, parts, connect="vanilla")
 
-        return ResNet(input_shape, spec.widths, parts, block)
+        return ResNet(input_shape, spec.widths, parts, block, blocks=spec.depth)
     kinds = {"conv": ConvNet, "sequence": SequenceNet}
     if spec.kind not in kinds:
         raise ValueError(f"backbone {spec.kind!r} is unknown; allowed: {', '.join([*kinds, 'vgg', 'resnet'])}")
-    return kinds[spec.kind](input_shape, spec.widths, parts)
+    return kinds[spec.kind](input_shape, spec.widths, parts, spec.depth)
