@@ -18,6 +18,7 @@ sample has a row of the other splits in it, and the figures of validation and te
 from __future__ import annotations
 
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -121,7 +122,7 @@ class ForecastTask(FileTask, NumericTask):
             raise DataError(f"{path.name} has {len(table.columns)} columns of numbers, expected {len(self.columns)}")
         return table
 
-    def file(self) -> Any:
+    def file(self) -> Path:
         """Return the path of the file; raise DataError if it is missing or damaged."""
         found = self.source.require()
         (name,) = found.files

@@ -163,4 +163,4 @@ class LanguageTask(FileTask):
     def extrapolations(self) -> dict[str, Task]:
         """Return the text in windows of 2 to 15 times the length, as far as the test part has one."""
         longest = len(self.text("test")) - 1
-        return {name: task for name, task in longer(self, self.steps).items() if task.steps <= longest}
+        return {name: task for name, task in longer(self, self.steps, samples=64).items() if task.steps <= longest}

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from harness.task import Backbone, Budget, TaskCard, Training
 from suites.language import ONE_FILE_RULE, LanguageTask
-from suites.sources import Source
+from suites.sources import Source, digest
 from suites.tokens import Level
 
 FOLDER = "sequences/text"
@@ -196,3 +196,7 @@ class TextFile(LanguageTask):
     def unavailable(self) -> str | None:
         """Return that no file was named, or that it is missing, or None."""
         return super().unavailable() if self.options.path else "say which file: sequences/text[path=FILE]"
+
+    def checksum(self) -> str:
+        """Return a hash of the file's content, wherever it lies."""
+        return digest(self.source.require().path(self.options.path))[:16]

@@ -15,7 +15,7 @@ from pydantic import Field
 from harness.plugin import DataError
 from harness.task import TaskCard
 from suites.forecast import SHARES_RULE, ForecastTask
-from suites.sources import Source
+from suites.sources import Source, digest
 from suites.table_file import columns
 
 FOLDER = "sequences/timeseries"
@@ -137,3 +137,7 @@ class Series(ForecastTask):
         except DataError as error:
             return str(error)
         return None
+
+    def checksum(self) -> str:
+        """Return a hash of the file's content, wherever it lies."""
+        return digest(self.source.require().path(self.options.path))[:16]

@@ -67,13 +67,13 @@ def test_a_network_made_for_one_length_says_so():
 def test_longer_tasks_are_the_same_but_for_length_and_fewer_samples(task):
     found = longer(task, 5)
     assert [other.options.length for other in found.values()] == [5 * times for times in TIMES]
-    assert [len(other.split("test")) for other in found.values()] == [256, 128, 64, 34]
+    assert [len(other.split("test")) for other in found.values()] == [128, 64, 32, 17]
     assert all(other.budget.backbone.kind == "sequence" for other in found.values())
 
 
 def test_a_budget_with_few_test_samples_keeps_them_few(task):
     task.budget = Budget(task.budget.training, task.budget.backbone, test_samples=50)
-    assert [len(other.split("test")) for other in longer(task, 5).values()] == [50, 50, 50, 34]
+    assert [len(other.split("test")) for other in longer(task, 5).values()] == [50, 50, 32, 17]
 
 
 @pytest.mark.parametrize("name", ["sequences/adding", "sequences/copy-memory", "sequences/listops"])

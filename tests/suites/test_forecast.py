@@ -115,12 +115,11 @@ def test_a_series_is_split_or_refused_by_name(tmp_path_factory, rows, window, ho
     write(folder, np.random.RandomState(0).randn(rows, 1))
     task = series(path=str(folder / "mine.csv"), window=window, horizon=horizon)
     ends = [rows * share // 100 for share in (60, 80, 100)]
-    counts = {
-        split: stop - start - horizon + 1 for split, start, stop in zip(SPLITS, (window, *ends[:2]), ends, strict=True) if start >= window
-    }
-    for split in SPLITS:
-        if counts.get(split, 0) > 0 and ends[0] >= window:
-            assert len(task.split(split)) == counts[split]
+    starts = [0, ends[0] - window, ends[1] - window]
+    for split, start, stop in zip(SPLITS, starts, ends, strict=True):
+        count = stop - start - window - horizon + 1
+        if start >= 0 and count > 0:
+            assert len(task.split(split)) == count
         else:
             with pytest.raises(DataError, match=r"mine\.csv.* too few rows"):
                 task.split(split)

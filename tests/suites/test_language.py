@@ -88,10 +88,19 @@ def test_a_missing_file_is_named_with_what_to_do(folder):
     assert text().unavailable() is None
 
 
-def test_a_file_can_be_given_by_its_full_path(folder, tmp_path_factory):
+def test_a_file_can_be_given_by_its_full_path_and_is_known_by_its_content(folder, tmp_path_factory):
     path = tmp_path_factory.mktemp("elsewhere") / "other.txt"
-    path.write_text("abc" * 500)
-    assert len(text(path=str(path)).split("train")) > 0
+    path.write_bytes((folder / "mine.txt").read_bytes())
+    other = text(path=str(path))
+    assert torch.equal(other.split("train").inputs, text().split("train").inputs)
+    assert other.checksum() == text().checksum()
+
+
+def test_longer_windows_are_of_the_same_text_as_far_as_it_has_one(folder):
+    longest = len(text().text("test")) - 1
+    found = text(length=40).extrapolations()
+    assert [task.steps for task in found.values()] == [40 * times for times in (2, 4, 8, 15) if 40 * times <= longest]
+    assert len(found) < 4 and all(len(task.split("test")) for task in found.values())
 
 
 def test_an_unknown_level_is_refused():
