@@ -45,7 +45,9 @@ class Nuclei256(FileTask):
     class Options(plugin.Options):
         """The size of the tiles."""
 
-        tile: Annotated[Literal[64, 128, 256], BeforeValidator(int)] = Field(128, description="height and width in pixels of the tiles that images of 256x256 are cut into")
+        tile: Annotated[Literal[64, 128, 256], BeforeValidator(int)] = Field(
+            128, description="side in pixels of the tiles that images are cut into"
+        )
 
     options: Options
 
@@ -173,7 +175,7 @@ def tiles(whole: np.ndarray, side: int) -> np.ndarray:
 
 
 def objects(label: np.ndarray, sizes: np.ndarray) -> Tensor:
-    """Return the objects ``[M, 5]`` of a tile ``label [H, W]`` of instances 1, 2, ...; ``sizes [1 + K]`` are their pixels in the whole image.
+    """Return the objects ``[M, 5]`` of a tile ``label [H, W]`` of instances 1, 2, ...; ``sizes [1 + K]`` are their pixels in all.
 
     An instance of which less than half is in the tile is not asked for (``suites.boxes``).
     """
