@@ -50,6 +50,17 @@ def git_state() -> tuple[str | None, bool | None]:
     return _git("rev-parse", "HEAD"), None if changed is None else bool(changed)
 
 
+def gpu_processes() -> int | None:
+    """Return how many processes compute on GPUs of this machine, or None where that cannot be said. Ask before using a GPU yourself."""
+    try:
+        done = subprocess.run(
+            ["nvidia-smi", "--query-compute-apps=pid", "--format=csv,noheader"], capture_output=True, text=True, timeout=20, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return sum(line.strip().isdecimal() for line in done.stdout.splitlines())
+
+
 def describe(device: torch.device, threads: int) -> Environment:
     """Return the environment of a run on ``device``."""
     commit, dirty = git_state()

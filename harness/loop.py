@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from harness.evaluate import evaluate
 from harness.loader import Loader
 from harness.meters.clock import StepClock
+from harness.meters.pace import Pace
 from harness.method import Method, Phase
-from harness.task import Batch, Training
+from harness.task import Training
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -36,7 +37,7 @@ class EpochTrace:
     phase: str
     epoch: int
     loss: float  # mean over the samples seen
-    seconds: float  # training only, evaluation off the clock
+    seconds: float  # training only, evaluation off the clock; a step that was not timed counts as the mean of the others
     validation: float  # main metric on the validation split
     batches: int
     samples: int
@@ -142,20 +143,6 @@ class _Sum:
         return float(self.total)
 
 
-class _Waiting:
-    """Iterates, and adds up how long the next item was waited for."""
-
-    def __init__(self, items: Iterable[Batch]) -> None:
-        self.items, self.seconds = items, 0.0
-
-    def __iter__(self) -> Iterator[Batch]:
-        started = time.perf_counter()
-        for item in self.items:
-            self.seconds += time.perf_counter() - started
-            yield item
-            started = time.perf_counter()
-
-
 @dataclass
 class Trained:
     """What training leaves behind besides the weights."""
@@ -206,26 +193,21 @@ def _run_phase(
             phase.on_epoch(epoch, epochs)
         total, seen = _Sum(device), 0
         with training_modes(net, phase):
-            started = time.perf_counter()
-            waiting = _Waiting(loader)
-            for batch in waiting:
+            pace = Pace(device)
+            for batch in pace.waiting(loader):
                 measured = observer.around_step(number, count)
-                if measured is None:
-                    clock.start()
-                with measured or nullcontext(), precise():
+                with pace.step(clock, measured is None), measured or nullcontext(), precise():
                     loss = step(net, batch, update)
-                if measured is None:
-                    clock.stop()
                 total.add(loss.detach(), len(batch.targets), f"in phase {phase.name!r}, epoch {epoch}, step {count}")
                 seen += len(batch.targets)
                 count += 1
             mean = total.value() / seen  # waits for the device
-            seconds = time.perf_counter() - started
+            seconds = pace.seconds()
         if not math.isfinite(mean):
             raise DivergedError(f"mean loss is {mean} in phase {phase.name!r}, epoch {epoch}")
         if schedule:
             schedule.step()
         found = evaluate(method, net, "validation", phase.predict, every_step=False)
-        traces.append(EpochTrace(phase.name, epoch, mean, seconds, found.metrics[task.metric], len(loader), seen, waiting.seconds))
+        traces.append(EpochTrace(phase.name, epoch, mean, seconds, found.metrics[task.metric], len(loader), seen, pace.loading))
         observer.epoch(traces[-1], epochs)
     return traces

@@ -115,11 +115,20 @@ _ALL = (
     _lower(
         "cuda_bytes", "CUDA peak", "B", "memory.cuda_peak_bytes", ".4g", "peak of the CUDA allocator in training above what was resident"
     ),
+    _higher(
+        "gradient_cosine",
+        "gradient cosine",
+        "",
+        "gradients.mean_cosine",
+        ".4f",
+        "mean over weights of the cosine to the gradient through all steps",
+    ),
     _lower("step_time", "step time", "s", "time.step_median", ".4g", "median time of a training step"),
     _lower("forward_time", "forward time", "s", "time.forward_median", ".4g", "median time of a step outside backward pass and optimiser"),
     _lower("backward_time", "backward time", "s", "time.backward_median", ".4g", "median time of a step's backward passes"),
     _lower("optimizer_time", "optimiser time", "s", "time.optimizer_median", ".4g", "median time of a step's weight changes"),
     _lower("epoch_time", "epoch time", "s", "time.epoch_mean", ".4g", "mean time of a training epoch, evaluation left out"),
+    _lower("target_time", "time to target", "s", "time.to_target", ".4g", "training time until validation reached the task's target"),
     _lower("loading_time", "loading time", "s", "time.loading", ".4g", "time in training epochs that was spent waiting for batches"),
     _lower("total_time", "total time", "s", "time.total", ".4g", "time of the whole run"),
     _lower("latency", "latency", "s", "inference.latency_median", ".4g", "median time to answer one sample"),
@@ -195,8 +204,10 @@ def scale_for(metric: Metric, values: Iterable[float | None]) -> Scale:
 def format_value(metric: Metric, mean: float | None, std: float | None = None, n: int | None = None, scale: Scale | None = None) -> str:
     """Return ``mean`` (with ``± std`` and the number of runs ``n``) as a person reads it, in a unit that fits or in ``scale``.
 
-    A value that was not measured or is not finite is a dash.
+    A value that was not measured or is not a number is a dash; of a time that was never reached, ∞.
     """
+    if metric.unit == "s" and mean == math.inf:
+        return "∞"
     if mean is None or not math.isfinite(mean):
         return MISSING
     alone = scale is None  # in a column, numbers keep their places

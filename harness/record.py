@@ -107,6 +107,9 @@ class PhaseMemory(Part):
     )
     optimizer_bytes: int = Field(description="state of the optimiser")
     trained_bytes: int = Field(description="parameters that the phase trains")
+    rss_growth_bytes: int | None = Field(
+        None, description="CPU: peak resident memory of a step minus that without training; None on CUDA, or if the phase had too few steps"
+    )
 
 
 class Memory(Part):
@@ -117,13 +120,13 @@ class Memory(Part):
     optimizer_bytes: int
     saved_bytes: int
     transient_bytes: int | None
-    peak_rss_growth_bytes: int | None = Field(description="CPU: peak resident memory minus that before training; None on CUDA")
+    peak_rss_growth_bytes: int | None = Field(description="CPU: peak resident memory of a step minus that without training; None on CUDA")
     cuda_peak_bytes: int | None = Field(description="CUDA: allocator peak minus what was resident; None on CPU")
     phases: list[PhaseMemory]
 
 
 class PhaseTime(Part):
-    """All step times of one phase, in microseconds; measured (memory) steps are left out."""
+    """All step times of one phase, in microseconds; steps in which memory was measured or something was compiled are left out."""
 
     phase: str
     total: list[int]
@@ -141,18 +144,35 @@ class Time(Part):
     forward_median: float | None
     backward_median: float | None
     optimizer_median: float | None
-    epoch_mean: float = Field(description="mean over epochs of all phases, evaluation off the clock")
-    training: float = Field(description="sum over epochs, evaluation off the clock")
+    epoch_mean: float = Field(description="mean over epochs of all phases, evaluation, measuring and compiling off the clock")
+    training: float = Field(description="sum over epochs, evaluation, measuring and compiling off the clock")
     to_target: float | None = Field(
-        description="training seconds until validation reached the budget's target; None if missed or no target"
+        description="training seconds until validation reached the budget's target; infinite if missed, None without a target"
     )
     loading: float | None = Field(None, description="of the training seconds, those in which training waited for its batches")
     loader_throughput: float | None = Field(None, description="samples per second of waiting for batches")
     training_throughput: float | None = Field(None, description="samples per second of training")
     between_phases: float = Field(description="time of the method's own work between phases: conversion, calibration")
     total: float = Field(description="from process start to the end of measuring")
+    compile: float | None = Field(None, description="time that torch.compile took, anywhere in the run; None in records without it")
     warm_up_steps: int = Field(description="steps per phase left out of the medians")
     phases: list[PhaseTime]
+
+
+class Gradient(Part):
+    """How a weight's gradient by an approximating rule compares with that of back-propagation through all steps."""
+
+    name: str
+    cosine: float | None = Field(description="cosine of the two; None where one of them is zero")
+    ratio: float | None = Field(description="norm of the rule's over that of the exact one; None where that is zero")
+
+
+class Gradients(Part):
+    """Agreement of an approximating rule with back-propagation through all steps, on the trained network."""
+
+    mean_cosine: float | None = Field(description="mean over parameters that have one")
+    samples: int = Field(description="training samples of the batch that was used")
+    parameters: list[Gradient]
 
 
 class Inference(Part):
@@ -170,7 +190,7 @@ class Epoch(Part):
     phase: str
     epoch: int
     loss: float = Field(description="mean over the samples")
-    seconds: float = Field(description="training only")
+    seconds: float = Field(description="training only; steps in which memory was measured or something compiled count as the others do")
     validation: float = Field(description="main metric on validation")
     batches: int
     samples: int | None = None
@@ -220,6 +240,7 @@ class Record(Part):
     memory: Memory | None = None
     time: Time | None = None
     inference: Inference | None = None
+    gradients: Gradients | None = Field(None, description="None for a method whose gradients are exact")
     trace: list[Epoch] = Field([], description="one entry per epoch")
     report: dict[str, Any] = Field({}, description="further figures from the method")
     probes: dict[str, dict[str, Any]] = Field({}, description="figures of the probes, by name")

@@ -29,13 +29,14 @@ from harness.allocator import use_huge_pages
 from harness.evaluate import evaluate
 from harness.identity import make
 from harness.loop import EpochTrace, train
+from harness.meters.agreement import agreement
+from harness.meters.compiling import CompileMeter
 from harness.meters.inference import latency, throughput
-from harness.meters.resident import HostPeak
 from harness.meters.spikes import SpikeMeter
 from harness.meters.synops import SynopsMeter
 from harness.meters.training import TrainingMeter
 from harness.method import Method, Phase
-from harness.record import Epoch, Inference, Record, Settings
+from harness.record import Epoch, Gradient, Gradients, Inference, Record, Settings
 from harness.registry import Registries
 from harness.spec import RunSpec
 from harness.store import Store
@@ -45,6 +46,7 @@ from harness.task import Training
 MARK = "\x1espikebench "
 SYNOPS_SAMPLES = 64  # synaptic operations are costly to count, and vary little between samples
 THROUGHPUT_BATCH = 128
+AGREEMENT_BATCH = 32  # the exact gradient keeps all steps of it
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -76,8 +78,7 @@ def execute(method: Method, spec: RunSpec, registries: Registries, started: floa
     torch.manual_seed(spec.seed)
     net = method.build().to(device)
     listener = Listener(net, device, emit)
-    with HostPeak() as host:
-        trained = train(method, net, spec.seed, spec.precision, listener)
+    trained = train(method, net, spec.seed, spec.precision, listener)
     if keep is not None:
         keep.parent.mkdir(exist_ok=True)
         torch.save(net, keep)
@@ -92,6 +93,7 @@ def execute(method: Method, spec: RunSpec, registries: Registries, started: floa
     emit({"event": "stage", "stage": "measuring"})
     activity = activity_part(spikes, *count_operations(method, net))
     speed = time_inference(method, net)
+    gradients = compare_gradients(method, net)
     report = method.report(net)
     probes = {}
     for name in spec.probes:
@@ -102,10 +104,11 @@ def execute(method: Method, spec: RunSpec, registries: Registries, started: floa
     return {
         "accuracy": accuracy_part(task.metric, test, validation, extrapolated),
         "activity": activity,
-        "memory": listener.result(host.growth_bytes),
+        "memory": listener.result(),
         "time": time_part(trained, task.budget.target, task.metric, time.time() - started),
         "inference": speed,
         "trace": [Epoch(**asdict(trace)) for trace in trained.traces],
+        "gradients": gradients,
         "report": report,
         "probes": probes,
         "warnings": list(dict.fromkeys(task.warnings))
@@ -124,6 +127,15 @@ def extrapolate(method: Method, net: nn.Module) -> dict[str, float | str]:
         except Exception as error:  # parts with weights per time step, for one, fit one length only
             found[name] = f"{type(error).__name__}: {failure.first_line(error)}"
     return found
+
+
+def compare_gradients(method: Method, net: nn.Module) -> Gradients | None:
+    """Return how an approximating rule agrees with back-propagation through all steps on some training samples, or None."""
+    batch = next(method.task.batches("train", min(method.training.batch_size, AGREEMENT_BATCH)))
+    found = agreement(method, net, batch)
+    cosines = [each.cosine for each in found if each.cosine is not None]
+    mean = sum(cosines) / len(cosines) if cosines else None
+    return Gradients(mean_cosine=mean, samples=len(batch.inputs), parameters=[Gradient(**asdict(e)) for e in found]) if found else None
 
 
 def count_operations(method: Method, net: nn.Module) -> tuple[Any, int]:
@@ -155,6 +167,7 @@ def run_job(job: dict[str, Any], emit: Emit) -> Record:
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs a pass over every new tensor
     parts: dict[str, Any] = {}
+    others = environment.gpu_processes() if spec.device.startswith("cuda") else None  # before this process uses one
     status, failed = "ok", None
     try:
         keep = Store(job["results"]).network_path(job["key"]) if job["keep_networks"] else None
@@ -162,7 +175,9 @@ def run_job(job: dict[str, Any], emit: Emit) -> Record:
         method = make(spec, registries)
         # Before training: the load average must not count this run.
         parts["environment"] = environment.describe(method.task.device, spec.threads)
-        parts |= execute(method, spec, registries, job["started"], emit, keep)
+        with CompileMeter() as compiling:
+            parts |= execute(method, spec, registries, job["started"], emit, keep)
+        parts["time"].compile = compiling.seconds
     except Exception as error:  # a record says what happened, and the matrix goes on
         status, failed = failure.describe(error)
         sys.stderr.write(failed.traceback)
@@ -171,6 +186,8 @@ def run_job(job: dict[str, Any], emit: Emit) -> Record:
         parts.setdefault("warnings", []).append(
             f"load average {load:.1f} exceeded the {parts['environment'].cores} cores: times are not to be trusted"
         )
+    if others:
+        parts.setdefault("warnings", []).append(f"{others} other process(es) computed on the GPUs: times are not to be trusted")
     return Record(
         key=job["key"],
         status=status,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -106,10 +107,12 @@ def time_part(trained: Trained, target: float | None, metric_name: str, total: f
 
 
 def seconds_to_target(traces: list[EpochTrace], target: float | None, by: Metric) -> float | None:
-    """Return the training seconds until the validation metric first reached ``target``; None if it never did or there is none."""
+    """Return the training seconds until the validation metric first reached ``target``: infinite if it never did, None without one."""
+    if target is None:
+        return None
     spent = 0.0
     for trace in traces:
         spent += trace.seconds
-        if target is not None and (trace.validation == target or by.better(trace.validation, target)):
+        if trace.validation == target or by.better(trace.validation, target):
             return spent
-    return None
+    return math.inf

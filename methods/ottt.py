@@ -160,6 +160,11 @@ class Ottt(SpikingMethod):
             update.apply()
         return total
 
+    def exact_loss(self, net: nn.Module, batch: Batch) -> Tensor:
+        """Return the mean over steps of the losses, through all of time."""
+        outputs = net(self.encode(batch.inputs))
+        return sum(self.loss(output, batch.targets) for output in outputs.unbind(0)) / len(outputs)
+
     def recipe(self, task: Task) -> dict[str, Any]:
         """Return the paper's settings; those of CIFAR where a data set has none of its own, and the VGG where it fits."""
         events = task.card.name.startswith("events/")

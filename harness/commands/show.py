@@ -30,6 +30,7 @@ def show(which: str, folder: Path) -> None:
     _metrics(console, record)
     _curve(console, record)
     _layers(console, record)
+    _gradients(console, record)
     _epochs(console, record)
     _dicts(console, record)
 
@@ -68,6 +69,15 @@ def _layers(console: Console, record: Record) -> None:
         for layer in record.activity.layers:
             rate = "-" if layer.rate is None else f"{layer.rate:.4f}"
             table.add_row(escape(layer.name), f"{layer.neurons:.0f}", f"{layer.spikes_per_sample:.1f}", rate)
+        console.print(table)
+
+
+def _gradients(console: Console, record: Record) -> None:
+    if record.gradients:
+        table = Table("parameter", "cosine", "norm ratio", box=None, header_style="bold", title_justify="left")
+        table.title = f"\nGradients against those through all steps, {record.gradients.samples} training samples"
+        for each in record.gradients.parameters:
+            table.add_row(escape(each.name), *("-" if value is None else f"{value:.4f}" for value in (each.cosine, each.ratio)))
         console.print(table)
 
 

@@ -41,6 +41,10 @@ class StepClock:
         self._steps.append((self._begin, self._now(), self._parts))
         self._begin = None
 
+    def discard(self) -> None:
+        """End the step that was begun, if any, and forget it."""
+        self._begin = None
+
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
         """Time a part of the step; outside a step (one that is measured otherwise) do nothing."""

@@ -25,8 +25,10 @@ allocates for itself. ``torch.func`` transforms refuse to run within ``SavedTens
 from __future__ import annotations
 
 import gc
+import sys
 import weakref
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
 from types import TracebackType
 from typing import Any
@@ -160,7 +162,8 @@ class TransientPeak(TorchDispatchMode):
 
     Operations of the backward pass and of the optimiser are seen too; storages made before are not counted. The state that
     an optimiser makes in its very first step is counted as created; measure a later step to leave it out. Every operation
-    passes through Python: for one step, not for timing.
+    passes through Python: for one step, not for timing. What ``torch.compile`` has made cannot be looked into and runs uncompiled, so that
+    it shows at most what it takes.
     """
 
     def __init__(self) -> None:
@@ -168,7 +171,20 @@ class TransientPeak(TorchDispatchMode):
         super().__init__()
         self.current = 0
         self.peak = 0
+        self._uncompiled: AbstractContextManager[Any] = nullcontext()
         self._alive: dict[int, tuple[weakref.ref[torch.UntypedStorage], int]] = {}
+
+    def __enter__(self) -> TransientPeak:
+        """Begin to follow."""
+        if "torch._dynamo" in sys.modules:  # otherwise nothing is compiled, and importing it takes a second
+            self._uncompiled = torch.compiler.set_stance("force_eager")
+            self._uncompiled.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Follow no new storages."""
+        super().__exit__(kind, error, trace)
+        self._uncompiled.__exit__(kind, error, trace)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         """Run an operation and follow the storages that it made."""

@@ -3,8 +3,11 @@
 Both are peaks above what was there when the context was entered, so enter it when network and data are in place::
 
     with HostPeak() as host, CudaPeak(device) as cuda:
-        train(...)
+        step(...)
     host.growth_bytes, cuda.peak_bytes  # each None where it cannot be measured
+
+Let the allocator return what is freed before (``harness.allocator.return_memory``): what it keeps for itself is resident all along, and
+using it again is no growth.
 
 Unlike the exact counts in ``memory``, these depend on allocator, libraries and machine (the kernel's page counters are themselves a
 little coarse); compare them on one machine only, and never mix the two.
@@ -70,8 +73,9 @@ class HostPeak:
     earlier peak, a lower bound.
     """
 
-    def __init__(self) -> None:
-        """Make a meter; use it for one ``with``."""
+    def __init__(self, held: int = 0) -> None:
+        """Make a meter; use it for one ``with``. ``held`` bytes are there on entering and belong to the growth all the same."""
+        self.held = held
         self.growth_bytes: int | None = None
         self._reset = False
         self._baseline: int | None = None
@@ -91,7 +95,7 @@ class HostPeak:
         if peak is None or self._baseline is None or self._peak_before is None:
             return
         if self._reset or peak > self._peak_before:
-            self.growth_bytes = max(0, peak - self._baseline)
+            self.growth_bytes = max(0, peak - self._baseline) + self.held
 
 
 class CudaPeak:

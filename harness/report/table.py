@@ -141,6 +141,7 @@ class Table:
         if style == "latex":
             # ↑ and ↓ are not in the default fonts of LaTeX.
             body = body.replace("↑", r"$\uparrow$").replace("↓", r"$\downarrow$").replace("±", r"$\pm$").replace("µ", r"$\mu$")
+            body = body.replace("∞", r"$\infty$")
             return "\n".join([f"% {self.title}", body, *(f"% {note}" for note in notes)])
         if style == "html":
             listed = "".join(f"<li>{escape(note)}</li>" for note in notes)

@@ -66,3 +66,23 @@ def test_code_installed_inside_another_checkout_claims_no_commit(monkeypatch):
 
 def test_deterministic_algorithms_are_reported(described):
     assert described.deterministic == torch.are_deterministic_algorithms_enabled()
+
+
+class TestGpuProcesses:
+    def answer(self, monkeypatch, tmp_path, text):
+        tool = tmp_path / "nvidia-smi"
+        tool.write_text(f"#!/bin/sh\n{text}\n")
+        tool.chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+        return environment.gpu_processes()
+
+    def test_are_counted(self, monkeypatch, tmp_path):
+        assert self.answer(monkeypatch, tmp_path, "echo 12; echo 345") == 2
+
+    def test_are_none_where_there_is_none(self, monkeypatch, tmp_path):
+        assert self.answer(monkeypatch, tmp_path, "true") == 0
+
+    def test_are_unknown_without_the_tool_or_when_it_fails(self, monkeypatch, tmp_path):
+        assert self.answer(monkeypatch, tmp_path, "exit 9") is None
+        monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
+        assert environment.gpu_processes() is None

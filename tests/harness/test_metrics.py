@@ -29,11 +29,13 @@ PATHS = {
     "transient_bytes": "memory.transient_bytes",
     "rss_bytes": "memory.peak_rss_growth_bytes",
     "cuda_bytes": "memory.cuda_peak_bytes",
+    "gradient_cosine": "gradients.mean_cosine",
     "step_time": "time.step_median",
     "forward_time": "time.forward_median",
     "backward_time": "time.backward_median",
     "optimizer_time": "time.optimizer_median",
     "epoch_time": "time.epoch_mean",
+    "target_time": "time.to_target",
     "loading_time": "time.loading",
     "total_time": "time.total",
     "latency": "inference.latency_median",
@@ -51,7 +53,7 @@ def test_names_are_keys_and_titles_are_distinct():
     assert len({each.title for each in METRICS.values()}) == len(METRICS)
 
 
-HIGHER = ("test_accuracy", "validation_accuracy", "throughput", "activation_sparsity", "connection_sparsity")
+HIGHER = ("test_accuracy", "validation_accuracy", "throughput", "activation_sparsity", "connection_sparsity", "gradient_cosine")
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -114,3 +116,7 @@ def test_a_column_shares_the_unit_of_its_largest_value():
     assert scale.unit == "MiB"
     assert format_value(saved, 2**19, scale=scale) == "0.5000 MiB"
     assert scale_for(saved, []).unit == "B"
+
+
+def test_a_time_that_was_never_reached_is_infinite():
+    assert format_value(metric("target_time"), math.inf) == "∞"

@@ -1,0 +1,1 @@
+"""Our neurons against the libraries people use: ``python -m suites.regression.peers``."""
