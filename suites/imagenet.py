@@ -76,7 +76,7 @@ class ImageNet(FileTask, StaticTask):
             samples = Files(str(folder), split="val" if split == "test" else "train").samples
         except (RuntimeError, OSError, ValueError, pickle.UnpicklingError) as error:
             raise DataError(
-                f"{FOLDER} is not as torchvision.datasets.ImageNet unpacks it ({type(error).__name__}); have it unpacked again"
+                f"{FOLDER} is not as torchvision.datasets.ImageNet unpacks it ({type(error).__name__}); unpack it again"
             ) from None
         if split != "test":
             samples = _of_split(samples, split)

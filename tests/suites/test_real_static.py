@@ -12,7 +12,7 @@ from harness.registry import Registries
 from suites import digits
 
 LEAST = {"static/mnist": 0.85, "static/fashion-mnist": 0.7, "static/cifar10-jpeg": 0.3}  # chance is 0.1 in all
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+TEXT = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text(encoding="utf-8")
 
 
 def accuracies(command, results, *arguments):
@@ -66,8 +66,8 @@ def test_images_of_an_npz_file_are_learned_as_spikes(command, tmp_path, monkeypa
 
 
 @pytest.mark.slow
-def test_the_readmes_example_of_a_task_runs(command, tmp_path, monkeypatch):
-    (code,) = re.findall(r"(?m)^    from pathlib import Path\n(?:(?:    .*)?\n)+", README)
+def test_the_documents_example_of_a_task_runs(command, tmp_path, monkeypatch):
+    (code,) = re.findall(r"(?m)^    from pathlib import Path\n(?:(?:    .*)?\n)+", TEXT)
     plugin = tmp_path / "cells.py"
     plugin.write_text("\n".join(line[4:] for line in code.splitlines()))
     random = np.random.default_rng(0)
