@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from harness.plugin import DataError, UsageError
+from harness.record import read_record
 from suites.csv_series import CsvSeries, read_table
 
 ROWS = [f"{'ab'[n % 2]},{n},{n + 1},{n + 2},{n + 3}" for n in range(20)]
@@ -127,3 +128,23 @@ def test_without_a_file_the_task_says_what_to_give():
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
     assert "there is no file gone.csv" in task("gone.csv").unavailable()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["stbp", "ann"])
+def test_a_network_learns_the_series_of_a_file(command, tmp_path, method):
+    generator = np.random.default_rng(0)
+    time = np.arange(40)
+    lines = [",".join(["shape", *(f"t{step}" for step in time)])]
+    for number in range(200):
+        wave = np.sin((time + generator.uniform(0, 20)) * (0.3 if number % 2 else 0.6)) + generator.normal(0, 0.2, 40)
+        lines.append(",".join(["slow" if number % 2 else "fast", *(f"{value:.3f}" for value in wave)]))
+    path = write(tmp_path, "\n".join(lines))
+    results = tmp_path / "results"
+    name = f"sequences/csv[label=shape,path={path}]"
+    outcome = command("run", "-t", name, "-m", method, "--jobs", "1", "--threads", "1", "--results", results)
+    assert outcome.status == 0, outcome
+    (found,) = results.glob("*.json")
+    record = read_record(found)
+    assert record.accuracy.test_samples == 40
+    assert record.accuracy.test > 0.8
