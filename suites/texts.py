@@ -39,20 +39,20 @@ CHARACTERS = {
 }
 WORDS = {
     "smoke": Budget(
-        Training(epochs=3, batch_size=16, lr=4e-3, clip_norm=1.0),
-        Backbone("sequence", (64, 64, 64)),
+        Training(epochs=3, batch_size=16, lr=8e-3, clip_norm=1.0),
+        Backbone("sequence", (64, 64)),
         train_samples=1024,
         validation_samples=128,
         test_samples=256,
         time_limit=300,
-        target=44.0,
+        target=38.0,
     ),
     "laptop": Budget(
-        Training(epochs=6, batch_size=16, lr=2e-3, clip_norm=1.0),
-        Backbone("sequence", (256, 256, 256)),
+        Training(epochs=5, batch_size=16, lr=2e-3, clip_norm=1.0),
+        Backbone("sequence", (256, 256)),
         validation_samples=256,
         time_limit=1800,
-        target=40.0,
+        target=32.0,
     ),
     "paper": Budget(
         Training(epochs=40, batch_size=32, lr=1e-3, clip_norm=1.0), Backbone("sequence", (512, 512, 512, 512)), time_limit=86_400
