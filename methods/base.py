@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from harness.method import Method, Prediction, Update
@@ -71,7 +72,8 @@ class SpikingMethod(Method):
     def build(self) -> nn.Module:
         """Return backbone and head."""
         backbone = self.backbone()
-        return heads.Network(backbone, heads.build(self.task.head, backbone.levels, self))
+        net = heads.Network(backbone, heads.build(self.task.head, backbone.levels, self))
+        return net.to(memory_format=torch.channels_last) if self.task.device.type == "cpu" else net
 
     def step(self, net: nn.Module, batch: Batch, update: Update) -> Tensor:
         """Back-propagate the loss of the final answer through all time steps, and update."""

@@ -24,6 +24,16 @@ def dense_step(sequence: Tensor) -> bool:
     return True
 
 
+def channels_last(images: Tensor) -> Tensor:
+    """Return ``images [T, B, C, H, W]`` with the channels of a pixel side by side, as torch's ``channels_last`` for each step.
+
+    Convolutions on a CPU are faster so, and every part of a network keeps the layout. An image that is the same at every step stays one.
+    """
+    if images.shape[0] > 1 and images.stride(0) == 0:
+        return channels_last(images[:1]).expand(images.shape)
+    return images.flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, images.shape[:2])
+
+
 def settled(sequence: Tensor) -> Tensor:
     """Return ``sequence`` itself if its steps are dense, else a contiguous copy."""
     return sequence if dense_step(sequence) else sequence.contiguous()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -40,10 +41,16 @@ def agree(name: str, found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tenso
 
 
 def interleave(runs: Sequence[Callable[[], Any]], rounds: int, device: str) -> list[float]:
-    """Return the median seconds of each, which take turns so that a noisy machine disturbs all alike."""
+    """Return the median seconds of each, which take turns so that a noisy machine disturbs all alike.
+
+    The order is another one in every round: what ran before leaves the caches as it likes.
+    """
     taken: list[list[float]] = [[] for _ in runs]
+    order = list(zip(taken, runs, strict=True))
+    shuffled = random.Random(0)
     for _ in range(rounds):
-        for times, run in zip(taken, runs, strict=True):
+        shuffled.shuffle(order)
+        for times, run in order:
             times.append(seconds(run, device))
     return [statistics.median(times) for times in taken]
 
