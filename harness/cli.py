@@ -155,6 +155,41 @@ def scale(
     work(selection, over, [int(n) for n in numbers], split_list(metrics), format, results, plugin or [], resume, force=force)
 
 
+@app.command(epilog="Example: `spikebench tune -t static/digits -m stbp,ottt --trials 12 --seeds 3`")
+def tune(
+    task: Tasks,
+    method: Annotated[str, typer.Option("--method", "-m", help="Methods, comma-separated; what is set in brackets is not tuned.")],
+    trials: Annotated[int, typer.Option("--trials", help="Runs that each method may spend; the first has its defaults.")] = 12,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Seeds to run the best settings with.")] = 1,
+    budget: Annotated[str, typer.Option("--budget", help="smoke, laptop or paper.")] = "smoke",
+    track: Annotated[str, typer.Option("--track", help="matched or recipe.")] = "matched",
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")] = "cpu",
+    threads: Threads = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="key=value, not to be tuned; may be given again.")] = None,
+    plugin: Plugins = None,
+    results: Results = Path("results/local/tune"),
+    force: Force = False,
+) -> None:
+    """Choose settings of methods under an equal number of trials, on validation data only, and run the best."""
+    import shlex
+
+    from harness.commands.tune import tune as work
+    from harness.matrix import Selection
+    from harness.spec import parse_settings, split_list
+
+    selection = Selection(
+        methods=split_list(method),
+        tasks=split_list(task),
+        seeds=seeds,
+        track=track,  # type: ignore[arg-type]  # checked by RunSpec
+        budget=budget,
+        device=device,
+        threads=threads,
+        settings=parse_settings(settings or []),
+    )
+    work(selection, trials, results, plugin or [], shlex.join(["spikebench", *sys.argv[1:]]), force=force)
+
+
 @app.command(
     "list", epilog="Examples: `spikebench list methods` · `spikebench list tasks` · `spikebench list methods --task detection/digit-scenes`"
 )

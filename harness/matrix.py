@@ -35,6 +35,7 @@ class Selection:
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     samples: int | None = None
     depth: int | None = None
+    tuning: str | None = None
     threads: int | None = None
     jobs: int = 1
     settings: dict[str, str] = field(default_factory=dict)
@@ -144,6 +145,7 @@ def _spec(selection: Selection, method: str, options: dict[str, Any], task: str,
             precision=selection.precision,
             samples=selection.samples,
             depth=selection.depth,
+            tuning=selection.tuning,
             training=training,
             threads=choose_threads(selection),
             probes=tuple(selection.probes),

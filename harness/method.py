@@ -95,11 +95,32 @@ class Phase:
     on_epoch: Callable[[int, int], None] | None = None  # called before each epoch with (epoch, epochs)
 
 
+@dataclass(frozen=True)
+class Search:
+    """What a setting may be when it is tuned: a range, or some ``choices``."""
+
+    low: float = 0.0
+    high: float = 1.0
+    log: bool = False  # whether factors count rather than differences
+    choices: tuple[Any, ...] = ()
+
+    def suggest(self, trial: Any, name: str) -> Any:
+        """Return the value that an Optuna trial takes, a number to three digits."""
+        if self.choices:
+            return trial.suggest_categorical(name, list(self.choices))
+        return float(f"{trial.suggest_float(name, self.low, self.high, log=self.log):.3g}")
+
+    def __str__(self) -> str:
+        return "{" + ", ".join(map(str, self.choices)) + "}" if self.choices else f"[{self.low:g}, {self.high:g}]{' (log)' * self.log}"
+
+
 class Method(Plugin, ABC):
     """A way to obtain a trained spiking network for a task."""
 
     spikes: ClassVar[Literal["binary", "graded", "none"]] = "binary"  # what its neurons emit
     heads: ClassVar[tuple[str, ...]] = ("classify", "detect")  # kinds of task it can answer
+    # What ``spikebench tune`` may choose: training settings and options. The same number of trials for every method.
+    search: ClassVar[Mapping[str, Search]] = {"lr": Search(3e-4, 3e-2, log=True)}
     # Why it cannot do a suite at all, by the first part of the task's name; e.g. {"sequences": "the network is for images"}
     cannot: ClassVar[Mapping[str, str]] = {}
 

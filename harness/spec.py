@@ -33,6 +33,7 @@ class RunSpec(BaseModel):
     depth: int | None = Field(None, description="how many times deeper the reference network is; None for the budget's", ge=1)
     training: dict[str, Any] = Field({}, description="fields of the training settings that were set by hand")
     threads: int = Field(1, description="CPU threads of the run", ge=1)
+    tuning: str | None = Field(None, description="how settings were chosen, if they were tuned")
     probes: tuple[str, ...] = Field((), description="probes to apply to the trained network")
 
     @property

@@ -54,11 +54,11 @@ class Head:
     ``classify``: logits ``[T, B, classes]``. ``detect``: per location ``[T, B, L, 5 + classes]`` (class logits,
     left, top, right, bottom distances, centre-ness; locations of all ``strides`` joined, row by row). ``segment``: logits of every pixel
     ``[T, B, classes, H, W]``. ``per_step``: ``[T, B, classes]`` as for classify, but every step has an answer of its own
-    (``readout = "each"``): the next token, or the values of a forecast.
+    (``readout = "each"``), e.g. the next token. ``regress``: ``[T, B, classes]``, numbers instead of logits: the values of a forecast.
     """
 
-    kind: Literal["classify", "detect", "segment", "per_step"]
-    classes: int
+    kind: Literal["classify", "detect", "segment", "per_step", "regress"]
+    classes: int  # of regress: how many numbers
     strides: tuple[int, ...] = ()  # detect, segment: input pixels per location, one level of features each
 
 

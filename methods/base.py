@@ -33,7 +33,7 @@ from methods.nn.synapse import AvgPool2d, Conv2d, DelayLine, Linear
 class SpikingMethod(Method):
     """A method made of the suite's parts; see ``methods.nn.parts.Parts`` for shapes."""
 
-    heads = ("classify", "detect", "segment", "per_step")
+    heads = ("classify", "detect", "segment", "per_step", "regress")
     threshold = 1.0
 
     def neuron(self, features: int) -> nn.Module:

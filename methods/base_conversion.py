@@ -33,7 +33,7 @@ class ConversionMethod(SpikingMethod):
         "events": "rates need a constant input over many steps; events change at every step",
         "sequences": "rates need a constant input over many steps; a sequence changes at every step",
     }
-    heads = ("classify", "detect")
+    heads = ("classify", "detect", "segment")
     simulated_steps: ClassVar[int] = 64  # T unless asked otherwise
     chunk = 8  # steps simulated at once, so that memory does not grow with T
     form: conversion.Form = "weights"
@@ -136,7 +136,7 @@ class ConversionMethod(SpikingMethod):
         """Return the norm factors, the rate error of each layer and, on validation data, the first T within 1 point of the ANN.
 
         ``rate_error`` is the mean of ``|rate - activation / factor|`` on 64 training images. ``steps_to_ann`` is None when T steps
-        do not get there. Validation figures are left out for detection, where scoring every step is dear.
+        do not get there. Validation figures are left out for detection and segmentation, where scoring every step is dear.
         """
         figures = {**super().report(net), **self.figures, "v_init": self.v_init, "reset": self.reset}
         if "ann_validation" in figures:

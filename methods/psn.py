@@ -59,7 +59,7 @@ class Psn(SpikingMethod):
         reconstructed="behaviour for a single epoch (lam = 1); order is cut to T where the card's 32 does not fit",
     )
 
-    heads = ("classify", "detect", "segment")  # with an answer per step, the full PSN would see the steps to come
+    heads = ("classify", "detect", "segment", "regress")  # with an answer per step, the full PSN would see the steps to come
 
     class Options(plugin.Options):
         """Variant of the neuron."""

@@ -59,8 +59,8 @@ class Stbp(SpikingMethod):
 
         leak: float = Field(0.5, description="fraction of the membrane potential kept per step (lambda)", ge=0, le=1)
         threshold: float = Field(1.0, description="firing threshold (theta)", gt=0)
-        surrogate: Literal["rectangle", "triangle", "polynomial", "sigmoid", "gauss", "arctan"] = Field(
-            "triangle", description="derivative that stands in for that of the spike"
+        surrogate: Literal["rectangle", "triangle", "polynomial", "sigmoid", "gauss", "arctan", "fast_sigmoid", "piecewise_quadratic"] = (
+            Field("triangle", description="derivative that stands in for that of the spike")
         )
         reset: Literal["hard", "soft", "none"] = Field("hard", description="what a spike does to the potential")
         detach_reset: bool = Field(True, description="keep gradients out of the reset")

@@ -1,7 +1,8 @@
 """Boxes: their shape in a batch, and the change between corners and distances from a point.
 
 A box is (x1, y1, x2, y2) in pixels, x to the right, y down, with x1 < x2 and y1 < y2; pixel i covers [i, i + 1]. Targets ``[B, M, 5]`` hold
-(class, box) per object; class -1 pads. Seen from a point inside, a box is its distances (left, top, right, bottom), as in FCOS.
+(class, box) per object; class -1 pads, and ``-2 - k`` is an object of class k that is neither asked for nor a false alarm when found (VOC's
+difficult objects, COCO's crowds). Seen from a point inside, a box is its distances (left, top, right, bottom), as in FCOS.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ def checked(targets: Tensor, classes: int, height: int, width: int) -> Tensor:
         raise ValueError(f"targets must be [N, M, 5] (class, x1, y1, x2, y2), not {list(targets.shape)}")
     label, (x1, y1, x2, y2) = targets[..., 0], targets[..., 1:].unbind(-1)
     faults = {
-        f"its class is not a whole number from 0 to {classes - 1}, nor -1 for padding": ~torch.isin(
-            label, torch.arange(-1, classes, dtype=label.dtype, device=label.device)
+        f"its class is not a whole number from 0 to {classes - 1}, -1 for padding, or -2 - class for what is not asked for": ~torch.isin(
+            label, torch.arange(-1 - classes, classes, dtype=label.dtype, device=label.device)
         ),
         "its box has no area (x1 < x2 and y1 < y2 are needed)": (label != -1) & ~((x1 < x2) & (y1 < y2)),
         f"its box leaves the image of {height}x{width}": (label != -1) & ~((x1 >= 0) & (y1 >= 0) & (x2 <= width) & (y2 <= height)),

@@ -17,6 +17,7 @@ class DetectionTask(Task):
     """A task whose targets are boxes ``[B, M, 5]`` in images of one size; loss and answers are those of ``suites.fcos``."""
 
     metric = "map_50"
+    candidates = 50  # best-scored answers of an image that are looked at
 
     @property
     def grid(self) -> fcos.Grid:
@@ -29,7 +30,7 @@ class DetectionTask(Task):
 
     def scorer(self) -> MeanAveragePrecision:
         """Return an accumulator of average precision."""
-        return MeanAveragePrecision(self.grid)
+        return MeanAveragePrecision(self.grid, self.candidates)
 
     def _grid(self, device: torch.device | str) -> fcos.Grid:
         height, width = self.input_shape[-2:]

@@ -1,7 +1,7 @@
-"""Event streams, framed: what an event camera sends, counted in equal windows of time.
+"""Simulated events: handwritten digits before the event camera of ``suites.saccade``, framed.
 
 A sample is ``[T, 2, H, W]``: events per window, polarity (0 darker, 1 brighter), and pixel. Counts are not rescaled: they are small
-whole numbers (with the sensor here nine in ten are 0, the largest is 5), so that they stay events for whoever counts operations, and
+whole numbers (nine in ten are 0, the largest is 5), so that they stay events for whoever counts operations, and
 every method normalises the currents they cause. Windows are the same for all streams, start at time 0 and cover the whole recording,
 so framing loses no event.
 """
@@ -9,7 +9,6 @@ so framing loses no event.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from importlib.util import find_spec
 
 import numpy as np
@@ -19,27 +18,9 @@ from torch import Tensor
 
 from harness.task import Backbone, Batch, Budget, Data, Head, Split, TaskCard, Training
 from suites import digits, saccade
+from suites.augmentation import shifted
 from suites.classification import ClassificationTask
-from suites.static_vision import shifted
-
-
-def framed(streams: Sequence[np.ndarray], size: tuple[int, int], windows: int, duration: int) -> Tensor:
-    """Return the event counts ``[N, T, 2, H, W]`` of ``streams`` in ``windows`` equal parts of ``duration`` microseconds.
-
-    ``size`` is (H, W). Counting is tonic's ``ToFrame``. Raises ValueError if ``duration`` is not a multiple of ``windows``.
-    """
-    from tonic.transforms import ToFrame  # imports half of scipy
-
-    window, rest = divmod(duration, windows)
-    if rest:
-        raise ValueError(f"{duration} microseconds cannot be cut into {windows} windows of whole microseconds")
-    height, width = size
-    count = ToFrame((width, height, 2), time_window=window, start_time=0, end_time=duration)
-    frames = torch.zeros(len(streams), windows, 2, height, width)
-    for place, events in enumerate(streams):
-        if len(events):  # tonic makes a single frame of an empty stream
-            frames[place] = torch.from_numpy(count(events))
-    return frames
+from suites.event_frames import Framing
 
 
 class DigitsSaccade(ClassificationTask):
@@ -85,7 +66,8 @@ class DigitsSaccade(ClassificationTask):
     def load(self, split: Split) -> Data:
         """Return frames and classes."""
         streams, labels = self.streams(split)
-        return Data(framed(streams, (self.size, self.size), self.steps, saccade.DURATION), labels)
+        framing = Framing(self.size, self.size, self.steps, duration=saccade.DURATION)
+        return Data(torch.from_numpy(np.stack([framing(events) for events in streams])).float(), labels)
 
     def augment(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the frames ``[B, T, 2, H, W]``, each sample moved by at most one pixel each way."""

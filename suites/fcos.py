@@ -63,7 +63,7 @@ class Grid:
 def assign(targets: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
     """Return for each location its class ``[B, L]`` (-1: background) and the distances ``[B, L, 4]`` to its object's sides.
 
-    ``targets [B, M, 5]`` as in ``suites.boxes``; there may be no object at all.
+    ``targets [B, M, 5]`` as in ``suites.boxes``; there may be no object at all. Objects that are not asked for are background.
     """
     batch, most, _ = targets.shape
     if most == 0:
@@ -131,18 +131,21 @@ class Detections:
     classes: Tensor
 
 
-def detections(answers: Tensor, grid: Grid, least: float = 0.05, most: int = 50, overlap: float = 0.5) -> list[Detections]:
+def detections(
+    answers: Tensor, grid: Grid, least: float = 0.05, candidates: int = 50, overlap: float = 0.5, most: int = 100
+) -> list[Detections]:
     """Return what each sample of ``answers [B, L, 5 + K]`` says.
 
-    Of the ``most`` best scores, those of at least ``least`` whose box is finite, after suppression per class of boxes that overlap a
-    better one by more than ``overlap`` (IoU).
+    Of the ``candidates`` best scores (an object has as many as there are locations within ``CENTRE_RADIUS`` of its centre), those of at
+    least ``least`` whose box is finite, after suppression per class of boxes that overlap a better one by more than ``overlap`` (IoU); of
+    these the ``most`` best.
     """
     from torchvision.ops import batched_nms
 
     logits, corners, centre = read(answers, grid)
     kinds = logits.shape[-1]
     score = (logits.sigmoid() * centre.sigmoid()[..., None]).sqrt().flatten(1)
-    score, place = score.nan_to_num(0.0).topk(min(most, score.shape[1]), dim=1)
+    score, place = score.nan_to_num(0.0).topk(min(candidates, score.shape[1]), dim=1)
     found = corners.gather(1, (place // kinds)[..., None].expand(-1, -1, 4))
     sample, rank = ((score >= least) & found.isfinite().all(-1)).nonzero(as_tuple=True)
     score, found, kind = score[sample, rank], found[sample, rank], place[sample, rank] % kinds
@@ -150,4 +153,4 @@ def detections(answers: Tensor, grid: Grid, least: float = 0.05, most: int = 50,
     kept = kept[sample[kept].argsort(stable=True)]
     sizes = sample[kept].bincount(minlength=len(answers)).tolist()
     parts = zip(*(values[kept].split(sizes) for values in (found, score, kind)), strict=True)
-    return [Detections(*part) for part in parts]
+    return [Detections(*(values[:most] for values in part)) for part in parts]

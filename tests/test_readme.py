@@ -18,12 +18,6 @@ def test_every_method_has_its_row(name):
     assert f"| `{name}` | {card.family} | {card.year} | {card.summary} |" in README
 
 
-@pytest.mark.parametrize("name", REGISTRIES.tasks.names())
-def test_every_task_has_its_row(name):
-    task = REGISTRIES.task(name)
-    assert f"| `{name}` | {task.card.title} | {task.head.kind} | {task.steps} |" in README
-
-
 def test_every_command_is_shown():
     commands = {command.name or command.callback.__name__ for command in app.registered_commands}
     assert {name for name in commands if f"spikebench {name}" not in README} == set()

@@ -11,6 +11,7 @@ from tabulate import tabulate
 from harness.metrics import METRICS, TASK_METRICS
 from harness.plugin import UsageError, did_you_mean
 from harness.registry import Registries
+from harness.task import Task
 
 WIDEST = 48  # characters of a column before it is wrapped
 
@@ -24,7 +25,7 @@ def list_plugins(what: str, task: str, style: str, plugin_files: Sequence[Path])
     if style not in styles:
         raise UsageError(f"unknown format {style!r}{did_you_mean(style, styles)}")
     registries = Registries(plugin_files)
-    heads, rows = {"methods": _methods, "tasks": _tasks, "probes": _probes, "metrics": _metrics}[what](registries, task)
+    heads, rows = {"methods": _methods, "tasks": _tasks, "probes": _probes, "metrics": _metrics}[what](registries, task, style)
     if not rows:
         typer.echo(f"no {what} here")
         return
@@ -34,7 +35,7 @@ def list_plugins(what: str, task: str, style: str, plugin_files: Sequence[Path])
         typer.echo(tabulate(rows, heads, tablefmt="simple", maxcolwidths=[None] * 2 + [WIDEST] * (len(heads) - 2)))
 
 
-def _methods(registries: Registries, task: str) -> tuple[list[str], list[list[str]]]:
+def _methods(registries: Registries, task: str, _: str) -> tuple[list[str], list[list[str]]]:
     asked = registries.task(task) if task else None
     rows = []
     for name in registries.methods.names():
@@ -45,20 +46,24 @@ def _methods(registries: Registries, task: str) -> tuple[list[str], list[list[st
     return ["method", "family", "year", "about", *([f"runs on {task}"] if asked else ["options", "defined in"])], rows
 
 
-def _tasks(registries: Registries, _: str) -> tuple[list[str], list[list[str]]]:
+def _tasks(registries: Registries, _: str, style: str) -> tuple[list[str], list[list[str]]]:
+    """In a terminal with what is ready here; for a page, which is read elsewhere, with the rule of the split."""
     rows = []
     for name in registries.tasks.names():
         task = registries.task(name)
-        ready = "ready, embedded" if task.embedded else "ready"
-        if size := task.download_size():
-            ready = f"would download {size}"
-        elif reason := task.unavailable():
-            ready = reason
-        rows.append([name, task.card.title, task.head.kind, str(task.steps), ", ".join(task.budgets), task.card.licence, ready])
-    return ["task", "about", "head", "T", "budgets", "licence of the data", "state"], rows
+        row = [name, task.card.title, task.head.kind, str(task.steps), task.metric, ", ".join(task.budgets), task.card.licence]
+        rows.append([*row, task.card.split if style == "github" else _state(task)])
+    heads = ["task", "about", "head", "T", "metric", "budgets", "licence of the data"]
+    return [*heads, "split" if style == "github" else "state"], rows
 
 
-def _probes(registries: Registries, _: str) -> tuple[list[str], list[list[str]]]:
+def _state(task: Task) -> str:
+    if size := task.download_size():
+        return f"would download {size}"
+    return task.unavailable() or ("ready, embedded" if task.embedded else "ready")
+
+
+def _probes(registries: Registries, *_: str) -> tuple[list[str], list[list[str]]]:
     rows = [[n, registries.probes.load(n).card.summary, registries.probes.origin(n)] for n in registries.probes.names()]
     return ["probe", "about", "defined in"], rows
 

@@ -1,48 +1,52 @@
-"""The "compiled" backend: ``torch.compile`` of a few steps of any neuron at a time, looped over the sequence.
+"""The "compiled" backend: a few steps of any neuron at a time, compiled by ``torch.compile``'s compiler and looped over the sequence.
 
 A neuron is a step function ``step(state, now, *parameters) -> (spikes, state)``: ``state`` is a tuple of tensors ``[B, ...]``, ``now`` the
 current of one step, and ``parameters`` are the tensors it learns (numbers that never change may be closed over)::
 
-    def step(state, now, tau):
+    def step(state, now, decay):
         (v,) = state
-        u = v + (now - v) / tau
+        u = decay * v + now
         s = spike(u - 1, Triangle())
         return s, (u * (1 - s),)
 
     neuron = Compiled(step)
-    seconds = neuron.warm_up(current, (v0,), (tau,))     # compiles; afterwards a call takes only its own time
-    spikes, state = neuron(current, (v0,), (tau,))       # [T, B, ...]
+    seconds = neuron.warm_up(current, (v0,), (decay,))     # compiles; afterwards a call takes only its own time
+    spikes, state = neuron(current, (v0,), (decay,))       # [T, B, ...]
 
-Between 4 and 8 steps are one compiled piece, forward and backward, so compile time does not depend on T: at most two pieces are made per
-shape of a step, one for the remainder. An uncompiled loop reads and writes every intermediate number of every step; a piece reads its
-currents and writes its spikes and what its backward pass needs. Results are those of the uncompiled loop: the compiler is told not to
-contract products and sums.
+Parameters that have another value at every step, ``[T, ...]``, are given apart (``varying``); the step function receives theirs of its step
+last. What depends on parameters alone (``decay = sigmoid(w)``) is best computed once, outside.
 
-Where there is no C++ compiler (on the CPU) or Triton (on CUDA), the steps run as they are; ``Compiled.reason`` then says why.
+Between 4 and 8 steps are one compiled piece (``methods.nn.piece``), so compile time does not depend on T: at most two pieces are made per
+shape of a step, one for the remainder. A piece reads currents and writes spikes; the backward pass reads the currents again, with the
+state at the border of each piece, and computes everything else anew. Saved for it are therefore the currents, 4 bytes per neuron-step in
+single precision, and each state once per piece. Results are those of the uncompiled loop: the compiler is told not to contract products
+and sums.
+
+Where there is no C++ compiler (on the CPU) or Triton (on CUDA), and where a step draws random numbers, the steps run as they are;
+``Compiled.reason`` then says why.
 """
 
 from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import cache
-from types import FunctionType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from methods.nn import gpu
+from methods.nn.piece import Piece, State, Step, UnsuitableError, run
 
-State = tuple[Tensor, ...]
-Step = Callable[..., tuple[Tensor, State]]
 LONGEST, SHORTEST = 8, 4  # steps of a piece
 
 
 @cache
 def why_not(device: str) -> str | None:
-    """Return why ``torch.compile`` cannot be used on ``device`` ("cpu", "cuda"), or None if it can."""
+    """Return why the compiler cannot be used on ``device`` ("cpu", "cuda"), or None if it can."""
     if device == "cpu":
         from torch._inductor import config, cpp_builder, exc
 
@@ -66,12 +70,6 @@ def piece_of(steps: int) -> int:
     return next((k for k in range(LONGEST, SHORTEST - 1, -1) if steps % k == 0), LONGEST)
 
 
-def _own(function: FunctionType) -> FunctionType:
-    """Return a copy of ``function`` that the compiler takes for another one: it bounds how often it compiles the same."""
-    code = function.__code__.replace()
-    return FunctionType(code, function.__globals__, function.__name__, function.__defaults__, function.__closure__)
-
-
 class Compiled:
     """A neuron's step function, compiled in pieces; see the module's docstring.
 
@@ -81,28 +79,32 @@ class Compiled:
     def __init__(self, step: Step) -> None:
         """Make the callable; nothing is compiled yet."""
         self.step, self.seconds, self.reason = step, 0.0, None
-        self._pieces: dict[Any, Callable[..., tuple[Tensor, ...]]] = {}
+        self._pieces: dict[Any, Piece] = {}
+        self._unsuitable: str | None = None
 
-    def __call__(self, current: Tensor, state: State, parameters: State = ()) -> tuple[Tensor, State]:
+    def __call__(self, current: Tensor, state: State, parameters: State = (), varying: State = ()) -> tuple[Tensor, State]:
         """Return the spikes ``[T, B, ...]`` and the state after the last step.
 
-        ``current [T, B, ...]``, ``state`` of tensors ``[B, ...]``. The first call for a shape compiles unless ``warm_up`` did.
+        ``current [T, B, ...]``, ``state`` of tensors ``[B, ...]``, ``parameters`` of any shape, ``varying`` of tensors ``[T, ...]``. The
+        first call for a shape compiles unless ``warm_up`` did.
         """
-        self.reason = None if torch.compiler.is_compiling() else why_not(current.device.type)
-        if self.reason is not None or torch.compiler.is_compiling() or current.numel() == 0:
-            # Inside a larger compiled function the steps are a part of it.
-            spikes, *after = _run(self.step, current, parameters, *state)
-            return spikes, tuple(after)
-        if torch.is_grad_enabled() and any(t.requires_grad for t in (current, *parameters)):
-            # A first state that takes no gradient would have to be compiled for itself.
-            state = tuple(part if part.requires_grad else part.detach().requires_grad_() for part in state)
-        found = []
-        for part in current.split(piece_of(len(current))):
-            spikes, *state = self._piece(part)(part, parameters, *state)
-            found.append(spikes)
-        return found[0] if len(found) == 1 else torch.cat(found), tuple(state)
+        compiling = torch.compiler.is_compiling()
+        self.reason = None if compiling else self._why_not(current)
+        tensors = (current, *varying, *state, *parameters)
+        if self.reason is None and not compiling and current.numel():
+            try:
+                if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
+                    spikes, *after = _Pieces.apply(self, (1 + len(varying), len(state)), *tensors)
+                else:
+                    spikes, after, *_ = self._forward((current, *varying), state, parameters, ())
+                return spikes, tuple(after)
+            except UnsuitableError as why:
+                self.reason = self._unsuitable = str(why)
+        # Inside a larger compiled function the steps are a part of it.
+        spikes, after = run(self.step, [sequence.unbind(0) for sequence in (current, *varying)], state, parameters)
+        return torch.stack(spikes), tuple(after)
 
-    def warm_up(self, current: Tensor, state: State, parameters: State = ()) -> float:
+    def warm_up(self, current: Tensor, state: State, parameters: State = (), varying: State = ()) -> float:
         """Compile what a call with such tensors needs, of any values; return the seconds that took.
 
         With gradients enabled that is the forward and the backward pass of a current that takes a gradient; without, the forward pass alone
@@ -110,30 +112,100 @@ class Compiled:
         """
         started = time.perf_counter()
         learning = torch.is_grad_enabled()
-        leaves = [current.detach().requires_grad_(learning), *(p.detach().requires_grad_(p.requires_grad and learning) for p in parameters)]
-        spikes, after = self(leaves[0], tuple(part.detach() for part in state), tuple(leaves[1:]))
-        if learning:
-            outputs = [t for t in (spikes, *after) if t.requires_grad]
-            torch.autograd.grad(outputs, [t for t in leaves if t.requires_grad], [torch.ones_like(t) for t in outputs], allow_unused=True)
+        leaf = current.detach().requires_grad_(learning)
+        state, parameters, varying = (
+            tuple(part.detach().requires_grad_(part.requires_grad and learning) for part in parts) for parts in (state, parameters, varying)
+        )
+        self(leaf, state, parameters, varying)
         seconds = time.perf_counter() - started
         self.seconds += seconds
         return seconds
 
-    def _piece(self, part: Tensor) -> Callable[..., tuple[Tensor, ...]]:
-        key = (part.shape, part.stride(), part.dtype, part.device)
-        if key not in self._pieces:
-            step = self.step
+    def _why_not(self, current: Tensor) -> str | None:
+        if type(current) is not Tensor and type(current) is not nn.Parameter:
+            return f"the current is a {type(current).__name__}, which compiled code cannot look into"
+        return self._unsuitable or why_not(current.device.type)
 
-            def piece(current: Tensor, parameters: State, *state: Tensor) -> tuple[Tensor, ...]:
-                return _run(step, current, parameters, *state)
+    def _piece(self, rows: Sequence[Sequence[Tensor]], state: State, parameters: State, wanted: tuple[bool, ...]) -> Piece:
+        like = *(sequence[0] for sequence in rows), *state, *parameters
+        device = like[0].device.type
+        settings = torch.get_num_threads(), torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device)
+        key = len(rows[0]), wanted, settings, *((t.shape, t.stride(), t.dtype, t.device) for t in like)
+        found = self._pieces.get(key)
+        if found is None:
+            found = self._pieces[key] = Piece(self.step, rows, state, parameters, wanted)
+        return found
 
-            self._pieces[key] = torch.compile(_own(piece), fullgraph=True, dynamic=False, options={"emulate_precision_casts": True})
-        return self._pieces[key]
+    def _forward(
+        self, sequences: Sequence[Tensor], state: State, parameters: State, wanted: tuple[bool, ...]
+    ) -> tuple[Tensor, State, list[Piece], list[State]]:
+        """Return the spikes, the state after the last step, the pieces and the state before each."""
+        rows, length = [sequence.unbind(0) for sequence in sequences], piece_of(len(sequences[0]))
+        spikes, pieces, states = None, [], []
+        for start in range(0, len(rows[0]), length):
+            part = [sequence[start : start + length] for sequence in rows]
+            piece = self._piece(part, state, parameters, wanted)
+            if spikes is None:
+                one, device = piece.spikes, sequences[0].device
+                shape, strides = (len(rows[0]), *one.shape), (one.numel(), *one.stride())
+                spikes = torch.empty_strided(shape, strides, dtype=one.dtype, device=device)
+                out = spikes.unbind(0)
+            pieces.append(piece)
+            states.append(state)
+            state = piece.forward(part, state, parameters, out[start : start + length])
+        return spikes, state, pieces, states
 
 
-def _run(step: Step, current: Tensor, parameters: State, *state: Tensor) -> tuple[Tensor, ...]:
-    spikes = []
-    for now in current.unbind(0):
-        s, state = step(state, now, *parameters)
-        spikes.append(s)
-    return torch.stack(spikes), *state
+class _Pieces(torch.autograd.Function):
+    """The loop over pieces, each way."""
+
+    @staticmethod
+    def forward(ctx: Any, compiled: Compiled, counts: tuple[int, int], *tensors: Tensor) -> tuple[Tensor, ...]:
+        given, needed = _parted([t.detach() for t in tensors], counts), _parted(ctx.needs_input_grad[2:], counts)
+        spikes, after, ctx.pieces, borders = compiled._forward(*given, (*needed[0], *needed[2]))
+        ctx.counts, ctx.needed = counts, needed
+        ctx.save_for_backward(*tensors, *(part for border in borders[1:] for part in border))
+        return spikes, *after
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor, *g_after: Tensor) -> tuple[Tensor | None, ...]:
+        given = len(ctx.needs_input_grad) - 2
+        sequences, first, parameters = _parted(ctx.saved_tensors[:given], ctx.counts)
+        states, saved, length = len(first), ctx.saved_tensors[given:], piece_of(len(g))
+        found = [torch.empty_like(sequence) for sequence, wanted in zip(sequences, ctx.needed[0], strict=True) if wanted]
+        rows, out = ([sequence.unbind(0) for sequence in group] for group in (sequences, found))
+        g_rows = _arranged(g, ctx.pieces[0].spikes).unbind(0)
+        g_state = [part for part in g_after if part.is_floating_point()]
+        totals: list[Tensor] = []
+        for i, piece in reversed(list(enumerate(ctx.pieces))):
+            span = slice(i * length, (i + 1) * length)
+            before = saved[(i - 1) * states : i * states] if i else first
+            part, out_part = ([sequence[span] for sequence in group] for group in (rows, out))
+            g_state, summands = piece.backward(part, before, parameters, g_rows[span], g_state, out_part)
+            totals = [total + new for total, new in zip(totals, summands, strict=True)] if totals else summands
+        gradients = (
+            *_filled(found, ctx.needed[0]),
+            *_filled(g_state, [part.is_floating_point() for part in first]),
+            *_filled(totals, ctx.needed[2]),
+        )
+        return None, None, *(grad if needed else None for grad, needed in zip(gradients, ctx.needs_input_grad[2:], strict=True))
+
+
+def _parted(tensors: Sequence[Any], counts: tuple[int, int]) -> tuple[Sequence[Any], Sequence[Any], Sequence[Any]]:
+    """Return what belongs to sequences, state and parameters, of which ``counts`` gives the first two."""
+    sequences, states = counts
+    return tensors[:sequences], tuple(tensors[sequences : sequences + states]), tensors[sequences + states :]
+
+
+def _arranged(g: Tensor, step: Tensor) -> Tensor:
+    """Return ``g [T, ...]``, or a copy of it, whose steps lie as ``step`` does."""
+    if all(a == b or size == 1 for a, b, size in zip(g.stride()[1:], step.stride(), step.shape, strict=True)):
+        return g
+    return g.new_empty_strided(g.shape, (step.numel(), *step.stride())).copy_(g)
+
+
+def _filled(tensors: Sequence[Tensor], present: Sequence[bool]) -> list[Tensor | None]:
+    """Return ``tensors`` in the places that are ``present``, None in the others."""
+    left = iter(tensors)
+    return [next(left) if here else None for here in present]

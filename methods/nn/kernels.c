@@ -2,7 +2,8 @@
  *
  * A sequence is [steps, size]: `size` numbers of one step lie side by side in any order of the inner dimensions, and successive steps
  * are a stride apart (0 for an input that is the same at every step). The outer loop goes over blocks of neurons, in parallel; the inner
- * one over time, with the state of a block in the first-level cache, so that every number passes through memory once each way.
+ * one over time, with the state of a block in the first-level cache, so that every number passes through memory once each way. A row is
+ * one step of one block; every option of a neuron is a loop over a row, or an input of one.
  *
  * Compiled by methods/nn/native.py without contraction of products and sums: results must be those of PyTorch's separate operations,
  * bit for bit in the forward pass. REAL is float or double, BITS an unsigned integer as wide. Nothing here allocates, except a backward
@@ -19,22 +20,31 @@
 #define BITS uint32_t
 #endif
 #define MAX_BLOCK 4096
+#define MAX_RICH 1024 /* the block of a neuron with options: it has more rows in the cache */
 #define INLINE static inline __attribute__((always_inline))
 
 typedef ptrdiff_t idx;
 
-enum { HARD, SOFT, NONE };
-enum { RECTANGLE, LINEAR, SIGMOID, GAUSS, ARCTAN }; /* triangle and polynomial are both LINEAR: max(0, c0 - c1 |d|) c2 */
+enum { HARD, SOFT, NONE, HARD_ATTACHED, SOFT_ATTACHED };
+enum { RECTANGLE, LINEAR, SIGMOID, GAUSS, ARCTAN, FAST_SIGMOID }; /* triangle and polynomial are LINEAR: max(0, c0 - c1 |d|) c2 */
 
+/* `refractory`: steps of silence after a spike. `planes`: bits per neuron-step where spikes are packed. */
 typedef struct {
-    int32_t reset, attached, strict, surrogate, scaled;
-    double threshold, v_init, c0, c1, c2;
+    int32_t reset, attached, strict, surrogate, scaled, refractory, planes;
+    double v_init, c0, c1, c2;
 } Neuron;
 
-/* Where the blocks of a sequence lie: `steps` rows of `size` numbers, worked on in columns of `block`, by `threads` threads. */
+/* What a layer may learn: numbers, or where the pointers are not null one per channel. */
 typedef struct {
-    idx steps, size, block;
-    int32_t threads;
+    double leak, gain, threshold;
+    const REAL *leaks, *thresholds;
+} Values;
+
+/* Where the blocks of a sequence lie: `steps` rows of `size` numbers, worked on in columns of `block`, by `threads` threads. Neuron i of a
+ * step is of channel i / inner % channels (channels 0: no channels). `half`: currents, spikes and their gradients are bfloat16. */
+typedef struct {
+    idx steps, size, block, channels, inner;
+    int32_t threads, half;
 } Grid;
 
 /* Written out so that it is vectorised: range reduction by ln 2 in two parts, and the Taylor polynomial on |r| <= ln(2)/2, whose remainder
@@ -79,6 +89,10 @@ INLINE REAL derivative(REAL d, int surrogate, REAL c0, REAL c1, REAL c2) {
         return c0 * s * (1 - s);
     }
     if (surrogate == GAUSS) return exponential(-d * d * c0) * c1;
+    if (surrogate == FAST_SIGMOID) {
+        REAL z = 1 + c0 * magnitude(d);
+        return c1 / (z * z);
+    }
     REAL z = c0 * d;
     return c1 / (1 + z * z);
 }
@@ -93,22 +107,131 @@ INLINE REAL after(REAL u, REAL s, REAL threshold, int reset) {
     return reset == SOFT ? u - threshold * s : u;
 }
 
-/* One block of `n` neurons through time. Writes the spikes `s` and the potentials `u` where given. `v` is the state. */
-INLINE void lif_block(const REAL *x, idx x_stride, REAL *s, idx s_stride, REAL *u, idx u_stride, REAL *v, idx steps, idx n, REAL leak,
-                      REAL gain, REAL threshold, int reset, int strict, int spikes, int keep) {
-    for (idx t = 0; t < steps; t++) {
-        const REAL *restrict now = x + t * x_stride;
-        REAL *restrict out = s + t * s_stride;
-        REAL *restrict kept = u + t * u_stride;
-        REAL *restrict state = v;
-#pragma GCC ivdep
-        for (idx i = 0; i < n; i++) {
-            REAL potential = leak * state[i] + gain * now[i];
-            REAL spike = fire(potential - threshold, strict);
-            if (spikes) out[i] = spike;
-            if (keep) kept[i] = potential;
-            state[i] = after(potential, spike, threshold, reset);
+static void fill(REAL *v, const REAL *from, REAL value, idx n) {
+    for (idx i = 0; i < n; i++) v[i] = from ? from[i] : value;
+}
+
+static void widen(const uint16_t *from, REAL *to, idx n) {
+    for (idx i = 0; i < n; i++) {
+        union {
+            uint32_t i;
+            float f;
+        } wide = {(uint32_t)from[i] << 16};
+        to[i] = wide.f;
+    }
+}
+
+/* To the nearest bfloat16, ties to even. */
+static void narrow(const REAL *from, uint16_t *to, idx n) {
+    for (idx i = 0; i < n; i++) {
+        union {
+            float f;
+            uint32_t i;
+        } wide = {(float)from[i]};
+        to[i] = wide.f != wide.f ? 0x7fc0 : (wide.i + 0x7fff + (wide.i >> 16 & 1)) >> 16;
+    }
+}
+
+/* The row of `n` numbers at element `at` of an array of REAL, or of bfloat16, which `buffer` takes. */
+INLINE const REAL *row_of(const void *array, idx at, int half, REAL *buffer, idx n) {
+    if (!half) return (const REAL *)array + at;
+    widen((const uint16_t *)array + at, buffer, n);
+    return buffer;
+}
+
+/* Packed rows: of each step the spikes (with two planes) and whether u lies in the window of a rectangle. With two planes, a last row has
+ * the neurons whose u is not a number at the end. From the first such step on u never is one again, so that both planes are free: the
+ * first step has 0 and 1, later ones 1 and 0, and reading from the end finds the first. `lost` is the state of this. */
+static void put(uint8_t *to, const uint8_t *flags, idx n) {
+    for (idx i = 0; i < n; i += 8) {
+        uint8_t byte = 0;
+        for (idx j = 0; j < 8; j++) byte |= (uint8_t)(flags[i + j] << j);
+        to[i / 8] = byte;
+    }
+}
+
+static void get(const uint8_t *from, uint8_t *flags, idx n) {
+    for (idx i = 0; i < n; i += 8) {
+        for (idx j = 0; j < 8; j++) flags[i + j] = from[i / 8] >> j & 1;
+    }
+}
+
+static void pack(uint8_t *to, idx width, int planes, const REAL *u, const REAL *threshold, REAL half_window, int strict, uint8_t *lost,
+                 idx n) {
+    uint8_t spike[MAX_RICH + 8] = {0}, inside[MAX_RICH + 8] = {0};
+    for (idx i = 0; i < n; i++) {
+        REAL d = u[i] - threshold[i];
+        uint8_t none = d != d, s = strict ? d > 0 : d >= 0, in = magnitude(d) < half_window;
+        spike[i] = none ? lost[i] : s;
+        inside[i] = none && planes == 2 ? !lost[i] : in;
+        lost[i] |= none;
+    }
+    if (planes == 2) put(to, spike, n);
+    put(to + (planes - 1) * width, inside, n);
+}
+
+/* Distances from the threshold that have the spikes and the window that were packed. */
+static void unpack(const uint8_t *from, idx width, int planes, REAL half_window, uint8_t *lost, REAL *d, idx n) {
+    uint8_t spike[MAX_RICH + 8], inside[MAX_RICH + 8];
+    if (planes == 2) get(from, spike, n);
+    else memset(spike, 0, sizeof spike);
+    get(from + (planes - 1) * width, inside, n);
+    const REAL near = half_window / 2, far = 2 * half_window;
+    for (idx i = 0; i < n; i++) {
+        REAL size = inside[i] ? near : far;
+        d[i] = lost[i] ? (REAL)NAN : spike[i] ? size : -size;
+        lost[i] &= !(inside[i] && !spike[i]);
+    }
+}
+
+/* What a row of a neuron with options needs beside the current. `live`: 1 where it is not refractory. */
+typedef struct {
+    REAL leak[MAX_RICH], gain[MAX_RICH], threshold[MAX_RICH], live[MAX_RICH];
+} Rich;
+
+static void enrich(Rich *rich, const Neuron *neuron, const Values *values, const Grid *grid, idx at, idx n) {
+    const idx channels = grid->channels ? grid->channels : 1, inner = grid->inner;
+    idx channel = at / inner % channels, left = inner - at % inner;
+    for (idx i = 0; i < n; i++) {
+        rich->leak[i] = values->leaks ? values->leaks[channel] : (REAL)values->leak;
+        rich->gain[i] = !values->leaks ? (REAL)values->gain : neuron->scaled ? 1 - rich->leak[i] : 1;
+        rich->threshold[i] = values->thresholds ? values->thresholds[channel] : (REAL)values->threshold;
+        if (--left == 0) {
+            left = inner;
+            if (++channel == channels) channel = 0;
         }
+    }
+}
+
+INLINE void plain_row(const REAL *restrict now, REAL *restrict out, REAL *restrict kept, REAL *restrict state, idx n, REAL leak, REAL gain,
+                      REAL threshold, int reset, int strict, int spikes, int keep) {
+#pragma GCC ivdep
+    for (idx i = 0; i < n; i++) {
+        REAL potential = leak * state[i] + gain * now[i];
+        REAL spike = fire(potential - threshold, strict);
+        if (spikes) out[i] = spike;
+        if (keep) kept[i] = potential;
+        state[i] = after(potential, spike, threshold, reset);
+    }
+}
+
+/* `count`: steps that are still to be silent. */
+INLINE void rich_row(const REAL *restrict now, REAL *restrict out, REAL *restrict kept, REAL *restrict state, REAL *restrict count, idx n,
+                     Rich *restrict rich, REAL refractory, REAL tie, int reset) {
+#pragma GCC ivdep
+    for (idx i = 0; i < n; i++) {
+        REAL potential = rich->leak[i] * state[i] + rich->gain[i] * now[i];
+        REAL d = potential - rich->threshold[i];
+        REAL spike = d > 0 ? 1 : d == 0 ? tie : 0;
+        spike = d != d ? d : spike;
+        REAL next = after(potential, spike, rich->threshold[i], reset);
+        REAL waiting = count[i];
+        REAL begun = spike > 0 ? refractory : 0;
+        kept[i] = potential;
+        out[i] = waiting > 0 ? 0 : spike;
+        state[i] = waiting > 0 ? state[i] : next;
+        count[i] = waiting > 0 ? waiting - 1 : begun;
+        rich->live[i] = waiting > 0 ? 0 : 1;
     }
 }
 
@@ -122,137 +245,291 @@ INLINE void lif_block(const REAL *x, idx x_stride, REAL *s, idx s_stride, REAL *
         default: call(NONE, 1);                        \
     }
 
-static void rest(REAL *v, const REAL *v0, REAL v_init, idx n) {
-    for (idx i = 0; i < n; i++) v[i] = v0 ? v0[i] : v_init;
+/* A step forward without options; `out` or `kept` may be null, not both. */
+static void plain_step(const Neuron *neuron, const REAL *now, REAL *out, REAL *kept, REAL *state, idx n, REAL leak, REAL gain,
+                       REAL threshold) {
+#define BOTH(RESET, STRICT) plain_row(now, out, kept, state, n, leak, gain, threshold, RESET, STRICT, 1, 1)
+#define SPIKES(RESET, STRICT) plain_row(now, out, kept, state, n, leak, gain, threshold, RESET, STRICT, 1, 0)
+#define POTENTIALS(RESET, STRICT) plain_row(now, out, kept, state, n, leak, gain, threshold, RESET, STRICT, 0, 1)
+    if (!kept) {
+        BY_RESET(SPIKES)
+    } else if (out) {
+        BY_RESET(BOTH)
+    } else {
+        BY_RESET(POTENTIALS)
+    }
 }
 
-/* Spikes of the currents `x`; `u` (potentials), `v0` (state before) and `v1` (state after) may be null. */
-void lif_forward(const Neuron *neuron, const Grid *grid, double leak_, double gain_, const REAL *x, idx x_stride, const REAL *v0, REAL *s,
-                 REAL *u, REAL *v1) {
-    const idx steps = grid->steps, size = grid->size;
-    const REAL leak = (REAL)leak_, gain = (REAL)gain_, threshold = (REAL)neuron->threshold;
+static void rich_step(const Neuron *neuron, const REAL *now, REAL *out, REAL *kept, REAL *state, REAL *count, idx n, Rich *rich) {
+    const REAL refractory = neuron->refractory, tie = neuron->strict ? 0 : 1;
+    if (neuron->reset == HARD) rich_row(now, out, kept, state, count, n, rich, refractory, tie, HARD);
+    else if (neuron->reset == SOFT) rich_row(now, out, kept, state, count, n, rich, refractory, tie, SOFT);
+    else rich_row(now, out, kept, state, count, n, rich, refractory, tie, NONE);
+}
+
+/* Whether a neuron is more than a leak, a gain and a threshold that all have in common; the Python side makes blocks of MAX_RICH then. */
+INLINE int options(const Neuron *neuron, const Grid *grid) { return grid->channels || grid->half || neuron->refractory || neuron->planes; }
+
+/* Spikes of the currents `x`; `u` (potentials), `bits` (packed), `v0`, `r0` (state and silence before), `v1`, `r1` (after) may be null. */
+void lif_forward(const Neuron *neuron, const Grid *grid, const Values *values, const void *x, idx x_stride, const REAL *v0, const REAL *r0,
+                 void *s, REAL *u, uint8_t *bits, REAL *v1, REAL *r1) {
+    const idx steps = grid->steps, size = grid->size, width = (size + 7) / 8;
+    const REAL leak = (REAL)values->leak, gain = (REAL)values->gain, threshold = (REAL)values->threshold, v_init = (REAL)neuron->v_init;
+    const int half = grid->half, rich_kind = options(neuron, grid);
 #pragma omp parallel for schedule(static) num_threads(grid->threads) if (grid->threads > 1)
     for (idx at = 0; at < size; at += grid->block) {
         REAL v[MAX_BLOCK];
         const idx n = size - at < grid->block ? size - at : grid->block;
-        rest(v, v0 ? v0 + at : NULL, (REAL)neuron->v_init, n);
-#define KEEPING(RESET, STRICT) lif_block(x + at, x_stride, s + at, size, u + at, size, v, steps, n, leak, gain, threshold, RESET, STRICT, 1, 1)
-#define FORGETTING(RESET, STRICT) lif_block(x + at, x_stride, s + at, size, s, 0, v, steps, n, leak, gain, threshold, RESET, STRICT, 1, 0)
-        if (u) {
-            BY_RESET(KEEPING)
+        fill(v, v0 ? v0 + at : NULL, v_init, n);
+        if (rich_kind) {
+            Rich rich;
+            REAL count[MAX_RICH], in[MAX_RICH], out[MAX_RICH], kept[MAX_RICH];
+            uint8_t lost[MAX_RICH + 8] = {0};
+            enrich(&rich, neuron, values, grid, at, n);
+            fill(count, r0 ? r0 + at : NULL, 0, n);
+            for (idx t = 0; t < steps; t++) {
+                const REAL *now = row_of(x, at + t * x_stride, half, in, n);
+                REAL *potential = u ? u + at + t * size : kept;
+                rich_step(neuron, now, half ? out : (REAL *)s + at + t * size, potential, v, count, n, &rich);
+                if (half) narrow(out, (uint16_t *)s + at + t * size, n);
+                if (bits) {
+                    uint8_t *to = bits + t * neuron->planes * width + at / 8;
+                    pack(to, width, neuron->planes, potential, rich.threshold, (REAL)neuron->c0, neuron->strict, lost, n);
+                }
+            }
+            if (bits && neuron->planes == 2) put(bits + steps * 2 * width + at / 8, lost, n);
+            if (r1) memcpy(r1 + at, count, n * sizeof(REAL));
         } else {
-            BY_RESET(FORGETTING)
+            for (idx t = 0; t < steps; t++) {
+                const REAL *now = (const REAL *)x + at + t * x_stride;
+                plain_step(neuron, now, (REAL *)s + at + t * size, u ? u + at + t * size : NULL, v, n, leak, gain, threshold);
+            }
         }
         if (v1) memcpy(v1 + at, v, n * sizeof(REAL));
     }
 }
 
-/* The recursion of a block backwards through time. `gv` is the gradient of the state, `sum` of the leak, per neuron. */
-INLINE void lif_block_backward(const Neuron *neuron, const REAL *u, idx u_stride, const REAL *x, idx x_stride, const REAL *v0, const REAL *g,
-                               idx g_stride, REAL *gx, idx gx_stride, REAL *gv, double *sum, int carried, idx steps, idx n, REAL leak,
-                               REAL gain, int reset, int surrogate, int learn) {
-    const REAL threshold = (REAL)neuron->threshold, v_init = (REAL)neuron->v_init;
+#define SLOPE(KIND) \
+    for (idx i = 0; i < n; i++) h[i] = derivative(u[i] - (offset ? offset[i] : threshold), KIND, c0, c1, c2);
+
+/* The surrogate of a row of potentials, less `offset` where it is not null and else `threshold`. */
+static void slopes(const Neuron *neuron, const REAL *restrict u, const REAL *restrict offset, REAL threshold, REAL *restrict h, idx n) {
     const REAL c0 = (REAL)neuron->c0, c1 = (REAL)neuron->c1, c2 = (REAL)neuron->c2;
-    REAL slope[MAX_BLOCK];
-    const int strict = neuron->strict, attached = neuron->attached, scaled = neuron->scaled;
-    for (idx t = steps - 1; t >= 0; t--) {
-        const REAL *restrict potential = u + t * u_stride;
-        const REAL *restrict before = u + (t ? t - 1 : 0) * u_stride;
-        const REAL *restrict now = x + t * x_stride;
-        const REAL *restrict upstream = g + t * g_stride;
-        REAL *restrict out = gx + t * gx_stride;
-        REAL *restrict state = gv;
-        double *restrict total = sum;
-        const int joined = carried || t < steps - 1; /* whether the state after this step has a gradient at all */
-        /* An exponential in the loop below would keep compilers from vectorising it. */
-        const int apart = surrogate == SIGMOID || surrogate == GAUSS;
-        if (apart) {
-#pragma GCC ivdep
-            for (idx i = 0; i < n; i++) slope[i] = derivative(potential[i] - threshold, surrogate, c0, c1, c2);
-        }
-#pragma GCC ivdep
-        for (idx i = 0; i < n; i++) {
-            REAL d = potential[i] - threshold;
-            REAL s = fire(d, strict);
-            REAL through = reset == HARD ? state[i] * (1 - s) : state[i];
-            REAL at_spike = upstream[i];
-            if (reset == HARD) at_spike = attached && joined ? at_spike - state[i] * potential[i] : at_spike;
-            if (reset == SOFT) at_spike = attached && joined ? at_spike - state[i] * threshold : at_spike;
-            REAL h = apart ? slope[i] : derivative(d, surrogate, c0, c1, c2);
-            REAL gu = at_spike * h + (joined ? through : 0);
-            if (learn) {
-                REAL v = v_init;
-                if (t) v = after(before[i], fire(before[i] - threshold, strict), threshold, reset);
-                else if (v0) v = v0[i];
-                total[i] += (double)gu * v;
-                if (scaled) total[i] -= (double)gu * now[i];
-            }
-            out[i] = gain * gu;
-            state[i] = leak * gu;
-        }
+    switch (neuron->surrogate) {
+        case RECTANGLE: SLOPE(RECTANGLE) break;
+        case LINEAR: SLOPE(LINEAR) break;
+        case SIGMOID: SLOPE(SIGMOID) break;
+        case GAUSS: SLOPE(GAUSS) break;
+        case ARCTAN: SLOPE(ARCTAN) break;
+        default: SLOPE(FAST_SIGMOID)
     }
 }
 
-#define BY_SURROGATE(RESET, LEARN)                        \
-    switch (neuron->surrogate) {                          \
-        case RECTANGLE: BACKWARD(RESET, RECTANGLE, LEARN) \
-        case LINEAR: BACKWARD(RESET, LINEAR, LEARN)       \
-        case SIGMOID: BACKWARD(RESET, SIGMOID, LEARN)     \
-        case GAUSS: BACKWARD(RESET, GAUSS, LEARN)         \
-        default: BACKWARD(RESET, ARCTAN, LEARN)           \
+/* The recursion of a row backwards in time: `gv`, the gradient of the state after it, becomes that of the state before. `reset` is NONE
+ * for a last step whose state goes nowhere: what is 0 there must not meet an infinite potential. An exponential would keep compilers from
+ * vectorising the loop, so that those surrogates come from `h`. */
+INLINE void plain_back(const Neuron *neuron, const REAL *restrict u, const REAL *restrict upstream, const REAL *restrict h,
+                       REAL *restrict out, REAL *restrict state, idx n, REAL leak, REAL gain, REAL threshold, int reset, int strict,
+                       int surrogate) {
+    const REAL c0 = (REAL)neuron->c0, c1 = (REAL)neuron->c1, c2 = (REAL)neuron->c2;
+#pragma GCC ivdep
+    for (idx i = 0; i < n; i++) {
+        REAL d = u[i] - threshold, through = state[i], at_spike = upstream[i];
+        if (reset == HARD || reset == HARD_ATTACHED) through = state[i] * (1 - fire(d, strict));
+        if (reset == HARD_ATTACHED) at_spike = at_spike - state[i] * u[i];
+        if (reset == SOFT_ATTACHED) at_spike = at_spike - state[i] * threshold;
+        REAL gu = at_spike * (surrogate == SIGMOID ? h[i] : derivative(d, surrogate, c0, c1, c2)) + through;
+        out[i] = gain * gu;
+        state[i] = leak * gu;
+    }
+}
+
+#define BY_KIND(call)                                    \
+    switch (kind) {                                      \
+        case HARD: call(HARD); break;                    \
+        case SOFT: call(SOFT); break;                    \
+        case HARD_ATTACHED: call(HARD_ATTACHED); break;  \
+        case SOFT_ATTACHED: call(SOFT_ATTACHED); break;  \
+        default: call(NONE);                             \
     }
 
-#define BACKWARD(RESET, SURROGATE, LEARN)                                                                                               \
-    lif_block_backward(neuron, potential, u_stride, learn_x, x_stride, v0 ? v0 + at : NULL, g + at, g_stride, gx + at, size, gv, total, \
-                       gv1 != NULL, steps, n, leak, gain, RESET, SURROGATE, LEARN);                                                     \
-    break;
+static void plain_step_back(const Neuron *neuron, const REAL *u, const REAL *upstream, REAL *h, REAL *out, REAL *state, idx n, REAL leak,
+                            REAL gain, REAL threshold, int kind) {
+#define BACK(KIND, STRICT, SURROGATE) plain_back(neuron, u, upstream, h, out, state, n, leak, gain, threshold, KIND, STRICT, SURROGATE)
+#define BY_SPIKE(SURROGATE)                                               \
+    switch (kind * 2 + (kind % HARD_ATTACHED == HARD && neuron->strict)) { \
+        case HARD * 2: BACK(HARD, 0, SURROGATE); break;                   \
+        case HARD * 2 + 1: BACK(HARD, 1, SURROGATE); break;               \
+        case HARD_ATTACHED * 2: BACK(HARD_ATTACHED, 0, SURROGATE); break; \
+        case HARD_ATTACHED * 2 + 1: BACK(HARD_ATTACHED, 1, SURROGATE); break; \
+        case SOFT * 2: BACK(SOFT, 0, SURROGATE); break;                   \
+        case SOFT_ATTACHED * 2: BACK(SOFT_ATTACHED, 0, SURROGATE); break; \
+        default: BACK(NONE, 0, SURROGATE);                                \
+    }
+    switch (neuron->surrogate) {
+        case RECTANGLE: BY_SPIKE(RECTANGLE) break;
+        case LINEAR: BY_SPIKE(LINEAR) break;
+        case ARCTAN: BY_SPIKE(ARCTAN) break;
+        case FAST_SIGMOID: BY_SPIKE(FAST_SIGMOID) break;
+        default: slopes(neuron, u, NULL, threshold, h, n); BY_SPIKE(SIGMOID)
+    }
+}
 
-/* Gradients of the currents, of the state before (`gv0`, may be null) and of the leak (`gleak`, a number per block, may be null), from
- * those of the spikes (`g`) and of the state after (`gv1`, may be null). Of `u` and `x` one may be null: without potentials they are
- * recomputed from the currents; currents are needed only for that, and for the leak of a scaled input. Returns 0, or 1 without memory. */
-int lif_backward(const Neuron *neuron, const Grid *grid, double leak_, double gain_, const REAL *u, const REAL *x, idx x_stride,
-                 const REAL *v0, const REAL *g, idx g_stride, const REAL *gv1, REAL *gx, REAL *gv0, double *gleak) {
-    const idx steps = grid->steps, size = grid->size;
-    const REAL leak = (REAL)leak_, gain = (REAL)gain_, threshold = (REAL)neuron->threshold;
+/* The same with options. `offset` is the threshold, or 0 where `u` are distances from it already. `out` gets the gradient of u itself;
+ * `slope` adds up that of the threshold. */
+INLINE void rich_back(const REAL *restrict u, const REAL *restrict offset, const REAL *restrict upstream, const REAL *restrict h,
+                      REAL *restrict out, REAL *restrict state, double *restrict slope, idx n, const Rich *restrict rich, REAL tie,
+                      int reset) {
+#pragma GCC ivdep
+    for (idx i = 0; i < n; i++) {
+        REAL d = u[i] - offset[i], gv = state[i];
+        REAL s = d > 0 ? 1 : d == 0 ? tie : 0;
+        s = d != d ? d : s;
+        REAL through = gv, at_spike = upstream[i], at_threshold = 0;
+        if (reset == HARD || reset == HARD_ATTACHED) through = gv * (1 - s);
+        if (reset == HARD_ATTACHED) at_spike = at_spike - gv * u[i];
+        if (reset == SOFT_ATTACHED) at_spike = at_spike - gv * rich->threshold[i];
+        if (reset == SOFT || reset == SOFT_ATTACHED) at_threshold = gv * s;
+        REAL spiked = at_spike * h[i];
+        REAL gu = spiked + through, live = rich->live[i];
+        double lowered = -(double)spiked - (double)at_threshold;
+        out[i] = live > 0 ? gu : 0;
+        state[i] = live > 0 ? rich->leak[i] * gu : gv;
+        slope[i] += live > 0 ? lowered : 0;
+    }
+}
+
+static void rich_step_back(const REAL *u, const REAL *offset, const REAL *upstream, const REAL *h, REAL *out, REAL *state, double *slope,
+                           idx n, const Rich *rich, REAL tie, int kind) {
+#define RICHLY(KIND) rich_back(u, offset, upstream, h, out, state, slope, n, rich, tie, KIND)
+    BY_KIND(RICHLY)
+}
+
+/* The state after a row of potentials. */
+static void resting(const Neuron *neuron, const REAL *restrict u, const REAL *restrict threshold, REAL *restrict v, idx n) {
+    const int strict = neuron->strict;
+#define STATE(RESET) \
+    for (idx i = 0; i < n; i++) v[i] = after(u[i], fire(u[i] - threshold[i], strict), threshold[i], RESET)
+    if (neuron->reset == HARD) STATE(HARD);
+    else if (neuron->reset == SOFT) STATE(SOFT);
+    else STATE(NONE);
+}
+
+/* The sum of a block, in order, whatever the number of threads; or where there are channels each neuron's own. */
+static void collect(const double *total, double *to, const Grid *grid, idx at, idx n) {
+    if (grid->channels) {
+        memcpy(to + at, total, n * sizeof(double));
+        return;
+    }
+    double all = 0;
+    for (idx i = 0; i < n; i++) all += total[i];
+    to[at / grid->block] = all;
+}
+
+/* A block of a neuron with options, or with something to learn. `scratch` (null with `u` or `bits`) takes the potentials, and for a
+ * refractory neuron the states before each step and where it is live. */
+static void rich_block_back(const Neuron *neuron, const Grid *grid, const Values *values, const REAL *u, const uint8_t *bits, const void *x,
+                            idx x_stride, const REAL *v0, const REAL *r0, const void *g, idx g_stride, int carried, void *gx, REAL *gv,
+                            double *gleak, double *gthreshold, REAL *scratch, idx at, idx n) {
+    const idx steps = grid->steps, size = grid->size, width = (size + 7) / 8, block = grid->block;
+    const int half = grid->half, planes = neuron->planes, refractory = neuron->refractory;
+    const REAL tie = neuron->strict ? 0 : 1, v_init = (REAL)neuron->v_init;
+    REAL in[MAX_RICH], upstream[MAX_RICH], gu[MAX_RICH], h[MAX_RICH], v[MAX_RICH], count[MAX_RICH], nought[MAX_RICH], kept[MAX_RICH];
+    double leak_total[MAX_RICH], threshold_total[MAX_RICH];
+    uint8_t lost[MAX_RICH + 8] = {0};
+    Rich rich;
+    enrich(&rich, neuron, values, grid, at, n);
+    fill(rich.live, NULL, 1, n);
+    fill(nought, NULL, 0, n);
+    for (idx i = 0; i < n; i++) leak_total[i] = threshold_total[i] = 0;
+    REAL *states = scratch + steps * block, *lives = states + steps * block;
+    if (!u && !bits) {
+        fill(v, v0 ? v0 + at : NULL, v_init, n);
+        fill(count, r0 ? r0 + at : NULL, 0, n);
+        for (idx t = 0; t < steps; t++) {
+            if (refractory) memcpy(states + t * block, v, n * sizeof(REAL));
+            rich_step(neuron, row_of(x, at + t * x_stride, half, in, n), h, scratch + t * block, v, count, n, &rich);
+            if (refractory) memcpy(lives + t * block, rich.live, n * sizeof(REAL));
+        }
+        fill(rich.live, NULL, 1, n);
+    }
+    if (planes == 2) get(bits + steps * 2 * width + at / 8, lost, n);
+    for (idx t = steps - 1; t >= 0; t--) {
+        const REAL *potential = u ? u + at + t * size : scratch + t * block, *offset = bits ? nought : rich.threshold;
+        if (bits) {
+            unpack(bits + t * planes * width + at / 8, width, planes, (REAL)neuron->c0, lost, kept, n);
+            potential = kept;
+        }
+        if (refractory) memcpy(rich.live, lives + t * block, n * sizeof(REAL));
+        const int joined = carried || t < steps - 1;
+        const int attached = neuron->attached && neuron->reset != NONE;
+        const int kind = !joined ? NONE : attached ? neuron->reset + HARD_ATTACHED : neuron->reset;
+        slopes(neuron, potential, offset, 0, h, n);
+        const REAL *from = row_of(g, at + t * g_stride, half, upstream, n);
+        rich_step_back(potential, offset, from, h, gu, gv, threshold_total, n, &rich, tie, kind);
+        if (gleak) {
+            const REAL *before = states + t * block;
+            if (!refractory) {
+                if (t) resting(neuron, u ? u + at + (t - 1) * size : scratch + (t - 1) * block, rich.threshold, v, n);
+                else fill(v, v0 ? v0 + at : NULL, v_init, n);
+                before = v;
+            }
+            for (idx i = 0; i < n; i++) leak_total[i] += (double)gu[i] * before[i];
+            if (neuron->scaled) {
+                const REAL *now = row_of(x, at + t * x_stride, half, in, n);
+                for (idx i = 0; i < n; i++) leak_total[i] -= (double)gu[i] * now[i];
+            }
+        }
+        REAL *out = half ? gu : (REAL *)gx + at + t * size;
+        for (idx i = 0; i < n; i++) out[i] = rich.gain[i] * gu[i];
+        if (half) narrow(out, (uint16_t *)gx + at + t * size, n);
+    }
+    if (gleak) collect(leak_total, gleak, grid, at, n);
+    if (gthreshold) collect(threshold_total, gthreshold, grid, at, n);
+}
+
+/* Gradients of the currents, of the state before (`gv0`, may be null), and of leak and threshold (a number per block, or with channels
+ * per neuron; may be null), from those of the spikes (`g`) and of the state after (`gv1`, may be null). Of potentials `u`, packed `bits`
+ * and currents `x` one was kept: from currents potentials are computed again. A leak is not learnt from bits, and with a scaled input it
+ * needs the currents. Returns 0, or 1 without memory. */
+int lif_backward(const Neuron *neuron, const Grid *grid, const Values *values, const REAL *u, const uint8_t *bits, const void *x,
+                 idx x_stride, const REAL *v0, const REAL *r0, const void *g, idx g_stride, const REAL *gv1, void *gx, REAL *gv0,
+                 double *gleak, double *gthreshold) {
+    const idx steps = grid->steps, size = grid->size, rows = neuron->refractory ? 3 : 1;
+    const REAL leak = (REAL)values->leak, gain = (REAL)values->gain, threshold = (REAL)values->threshold;
+    const int again = !u && !bits, rich_kind = options(neuron, grid) || gleak || gthreshold;
     int failed = 0;
 #pragma omp parallel num_threads(grid->threads) if (grid->threads > 1)
     {
-        REAL *scratch = u ? NULL : malloc((size_t)steps * grid->block * sizeof(REAL));
-        if (!u && !scratch) {
+        REAL *scratch = again ? malloc((size_t)(rows * steps * grid->block) * sizeof(REAL)) : NULL;
+        if (again && !scratch) {
 #pragma omp atomic write
             failed = 1;
         }
 #pragma omp for schedule(static)
         for (idx at = 0; at < size; at += grid->block) {
-            REAL v[MAX_BLOCK], gv[MAX_BLOCK];
-            double total[MAX_BLOCK];
-            if (!u && !scratch) continue;
+            REAL gv[MAX_BLOCK];
+            if (again && !scratch) continue;
             const idx n = size - at < grid->block ? size - at : grid->block;
-            const REAL *potential = u ? u + at : scratch;
-            const idx u_stride = u ? size : grid->block;
-            const REAL *learn_x = x ? x + at : NULL;
-            if (!u) {
-                rest(v, v0 ? v0 + at : NULL, (REAL)neuron->v_init, n);
-#define RECOMPUTING(RESET, STRICT) \
-    lif_block(x + at, x_stride, scratch, 0, scratch, grid->block, v, steps, n, leak, gain, threshold, RESET, STRICT, 0, 1)
-                BY_RESET(RECOMPUTING)
-            }
-            rest(gv, gv1 ? gv1 + at : NULL, 0, n);
-            if (gleak) {
-                for (idx i = 0; i < n; i++) total[i] = 0;
-                switch (neuron->reset) {
-                    case HARD: BY_SURROGATE(HARD, 1) break;
-                    case SOFT: BY_SURROGATE(SOFT, 1) break;
-                    default: BY_SURROGATE(NONE, 1)
-                }
-                double all = 0; /* in order, whatever the number of threads */
-                for (idx i = 0; i < n; i++) all += total[i];
-                gleak[at / grid->block] = all;
+            fill(gv, gv1 ? gv1 + at : NULL, 0, n);
+            if (rich_kind) {
+                rich_block_back(neuron, grid, values, u, bits, x, x_stride, v0, r0, g, g_stride, gv1 != NULL, gx, gv, gleak, gthreshold,
+                                scratch, at, n);
             } else {
-                switch (neuron->reset) {
-                    case HARD: BY_SURROGATE(HARD, 0) break;
-                    case SOFT: BY_SURROGATE(SOFT, 0) break;
-                    default: BY_SURROGATE(NONE, 0)
+                REAL v[MAX_BLOCK], h[MAX_BLOCK];
+                if (again) {
+                    fill(v, v0 ? v0 + at : NULL, (REAL)neuron->v_init, n);
+                    for (idx t = 0; t < steps; t++) {
+                        const REAL *now = (const REAL *)x + at + t * x_stride;
+                        plain_step(neuron, now, NULL, scratch + t * grid->block, v, n, leak, gain, threshold);
+                    }
+                }
+                for (idx t = steps - 1; t >= 0; t--) {
+                    const REAL *potential = u ? u + at + t * size : scratch + t * grid->block;
+                    const int attached = neuron->attached && neuron->reset != NONE;
+                    const int kind = !gv1 && t == steps - 1 ? NONE : attached ? neuron->reset + HARD_ATTACHED : neuron->reset;
+                    plain_step_back(neuron, potential, (const REAL *)g + at + t * g_stride, h, (REAL *)gx + at + t * size, gv, n, leak,
+                                    gain, threshold, kind);
                 }
             }
             if (gv0) memcpy(gv0 + at, gv, n * sizeof(REAL));
@@ -269,7 +546,7 @@ void recurrence_forward(const Grid *grid, const REAL *a, idx a_stride, const REA
     for (idx at = 0; at < size; at += grid->block) {
         REAL v[MAX_BLOCK];
         const idx n = size - at < grid->block ? size - at : grid->block;
-        rest(v, h0 ? h0 + at : NULL, 0, n);
+        fill(v, h0 ? h0 + at : NULL, 0, n);
         for (idx t = 0; t < steps; t++) {
             const REAL *restrict factor = a + at + t * a_stride;
             const REAL *restrict input = b + at + t * b_stride;
@@ -289,8 +566,8 @@ void recurrence_backward(const Grid *grid, const REAL *a, idx a_stride, const RE
         REAL v[MAX_BLOCK], first[MAX_BLOCK];
         double total[MAX_BLOCK];
         const idx n = size - at < grid->block ? size - at : grid->block;
-        rest(v, NULL, 0, n);
-        rest(first, h0 ? h0 + at : NULL, 0, n);
+        fill(v, NULL, 0, n);
+        fill(first, h0 ? h0 + at : NULL, 0, n);
         for (idx i = 0; i < n; i++) total[i] = 0;
         for (idx t = steps - 1; t >= 0; t--) {
             const REAL *restrict factor = a + at + t * a_stride;

@@ -1,4 +1,4 @@
-"""The step of the LIF family as a function, for the compiled backend. Symbols and equations: ``methods.nn.neuron``."""
+"""The step of the LIF family as the compiled backend takes it: ``methods.nn.lif_step`` with its settings closed over."""
 
 from __future__ import annotations
 
@@ -6,27 +6,35 @@ from functools import lru_cache
 
 from torch import Tensor
 
+from methods.nn import lif_step
 from methods.nn.compiled import Compiled, State
-from methods.nn.surrogate import Surrogate, spike
+from methods.nn.surrogate import Surrogate
 
 
 @lru_cache(maxsize=256)
 def compiled(
-    leak: float | None, threshold: float, reset: str, detach_reset: bool, surrogate: Surrogate, strict: bool, scale_input: bool
+    leak: float | None,
+    threshold: float | None,
+    reset: str,
+    detach_reset: bool,
+    surrogate: Surrogate,
+    strict: bool,
+    scale_input: bool,
+    refractory: int = 0,
 ) -> Compiled:
     """Return the compiled LIF of these settings, one for all layers that have them.
 
-    A ``leak`` of None is learnt: a tensor that is passed as the only parameter. The surrogate must be hashable.
+    A ``leak`` or ``threshold`` of None is learnt: a tensor that is passed as a parameter, in this order. The surrogate must be hashable.
     """
 
     def step(state: State, now: Tensor, *learnt: Tensor) -> tuple[Tensor, State]:
-        (v,) = state
         beta = learnt[0] if leak is None else leak
-        u = beta * v + ((1 - beta) * now if scale_input else now)
-        s = spike(u - threshold, surrogate, strict)
-        r = s.detach() if detach_reset else s
-        if reset == "hard":
-            return s, (u * (1 - r),)
-        return s, (u - threshold * r if reset == "soft" else u,)
+        theta = learnt[-1] if threshold is None else threshold
+        now = (1 - beta) * now if scale_input else now
+
+        def after(u: Tensor, s: Tensor) -> Tensor:
+            return lif_step.reset(u, s, theta, reset)
+
+        return lif_step.step(state, now, beta, theta, after, surrogate, strict, detach_reset, refractory)
 
     return Compiled(step)

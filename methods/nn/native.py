@@ -16,7 +16,8 @@ threads    C, T = 4, 16, 64            Numba, T = 4, 16, 64
 
 So on one thread Numba is ahead at T = 4 and C beyond; on two C is ahead, but for one run at T = 64 in which Numba was. An OpenMP kernel
 also shares the threads that PyTorch already has (its ``libgomp.so.1`` is the one that the loader finds). A fresh process pays 0.1 ms to
-open the compiled file; importing Numba and loading its cache takes 0.45 s. Compiling takes 10 s per precision, once per machine and user.
+open the compiled file; importing Numba and loading its cache takes 0.45 s. Compiling takes 8 s (float)
+and 4 s (double), once per machine and user.
 
 The compiled file lies in ``$XDG_CACHE_HOME/spikebench`` (``~/.cache/spikebench``), named by a hash of source, compiler, flags and CPU;
 where that cannot be written, in a temporary folder for the length of the process. ``SPIKEBENCH_NATIVE=0`` turns the kernels off.
@@ -43,37 +44,49 @@ REALS = {torch.float32: "float", torch.float64: "double"}
 BITS = {"float": "uint32_t", "double": "uint64_t"}
 # Sums and products stay separate, so that results are those of PyTorch; the other two only say that nobody looks at errno or traps.
 FLAGS = ("-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
-MAX_BLOCK = 4096  # as in kernels.c
+MAX_BLOCK, MAX_RICH = 4096, 1024  # as in kernels.c
 GRAIN = 1 << 14  # neuron-steps that are worth a further thread
 
-_POINTER, _STRIDE, _DOUBLE = ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_double
+_POINTER, _STRIDE = ctypes.c_void_p, ctypes.c_ssize_t
 _reasons: dict[str, str] = {}
 
 
 class Neuron(ctypes.Structure):
     """``Neuron`` of kernels.c: what is fixed for a layer."""
 
-    _fields_ = [(name, ctypes.c_int32) for name in ("reset", "attached", "strict", "surrogate", "scaled")] + [
-        (name, ctypes.c_double) for name in ("threshold", "v_init", "c0", "c1", "c2")
+    _fields_ = [(name, ctypes.c_int32) for name in ("reset", "attached", "strict", "surrogate", "scaled", "refractory", "planes")] + [
+        (name, ctypes.c_double) for name in ("v_init", "c0", "c1", "c2")
+    ]
+
+
+class Values(ctypes.Structure):
+    """``Values`` of kernels.c: leak, gain and threshold, and the addresses of those per channel."""
+
+    _fields_ = [(name, ctypes.c_double) for name in ("leak", "gain", "threshold")] + [
+        (name, ctypes.c_void_p) for name in ("leaks", "thresholds")
     ]
 
 
 class Grid(ctypes.Structure):
-    """``Grid`` of kernels.c: steps, neurons, block of neurons, threads."""
+    """``Grid`` of kernels.c: steps, neurons, block of neurons, channels and their distance, threads, whether in half precision."""
 
-    _fields_ = [(name, ctypes.c_ssize_t) for name in ("steps", "size", "block")] + [("threads", ctypes.c_int32)]
+    _fields_ = [(name, ctypes.c_ssize_t) for name in ("steps", "size", "block", "channels", "inner")] + [
+        (name, ctypes.c_int32) for name in ("threads", "half")
+    ]
 
 
-def grid(steps: int, size: int, scratch: int = 0) -> Grid:
-    """Return how to divide ``[steps, size]`` into blocks; ``scratch``: at most so many numbers per block over all steps, 0 for any.
+def grid(steps: int, size: int, scratch: int = 0, rich: bool = False, channels: int = 0, inner: int = 1, half: bool = False) -> Grid:
+    """Return how to divide ``[steps, size]`` into blocks.
 
-    The division does not depend on the number of threads, so that sums over neurons do not either.
+    ``scratch``: at most so many numbers per block over all steps, 0 for any; ``rich``: blocks for a neuron with options, see kernels.c. The
+    division does not depend on the number of threads, so that sums over neurons do not either.
     """
-    block = MAX_BLOCK if size >= 8 * MAX_BLOCK else max(64, -(-size // 8 // 64) * 64)
+    most = MAX_RICH if rich else MAX_BLOCK
+    block = most if size >= 8 * most else max(64, -(-size // 8 // 64) * 64)
     if scratch:
         block = max(64, min(block, scratch // max(steps, 1) // 64 * 64))
     threads = min(torch.get_num_threads(), max(1, steps * size // GRAIN))
-    return Grid(steps, size, block, threads)
+    return Grid(steps, size, block, channels, inner, threads, half)
 
 
 def blocks(of: Grid) -> int:
@@ -116,9 +129,9 @@ def load(dtype: torch.dtype) -> ctypes.CDLL | None:
 
 
 def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
-    p, stride, double = _POINTER, _STRIDE, _DOUBLE
-    library.lif_forward.argtypes = [p, p, double, double, p, stride, p, p, p, p]
-    library.lif_backward.argtypes = [p, p, double, double, p, p, stride, p, p, stride, p, p, p, p]
+    p, stride = _POINTER, _STRIDE
+    library.lif_forward.argtypes = [p, p, p, p, stride, p, p, p, p, p, p, p]
+    library.lif_backward.argtypes = [p, p, p, p, p, p, stride, p, p, p, stride, p, p, p, p, p]
     library.recurrence_forward.argtypes = [p, p, stride, p, stride, p, p]
     library.recurrence_backward.argtypes = [p, p, stride, p, p, p, stride, p, p, p, p]
     library.lif_forward.restype = library.recurrence_forward.restype = library.recurrence_backward.restype = None

@@ -19,14 +19,14 @@ Derivation: ours, the adjoint of the recurrence.
 from __future__ import annotations
 
 import ctypes
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from methods.nn import gpu, native
 from methods.nn.layout import arranged, like, settled, step_like
+from methods.nn.recurrence_operator import RecurrenceOperator
 
 Backend = Literal["auto", "reference", "native", "triton"]
 
@@ -108,12 +108,7 @@ def _triton(a: Tensor, b: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]
 def _native(a: Tensor, b: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
     # A constant decay is spread over one step; autograd sums its gradient back over the batch.
     a = a.expand_as(b) if a.dim() == b.dim() else a.expand(b.shape[1:])
-    if torch.compiler.is_compiling():
-        h = operator(a, b, state)
-    elif torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (a, b, state)):
-        h = _NativeRecurrence.apply(a, b, state)
-    else:
-        h = forward(a, b, state)
+    h = _operation(a, b, state)
     return h, h[-1]
 
 
@@ -157,55 +152,5 @@ def backward(a: Tensor, h: Tensor, state: Tensor | None, g: Tensor, need_a: bool
     return g_b, g_a if varying or total is None else total.to(h.dtype), g_state
 
 
-class _NativeRecurrence(torch.autograd.Function):
-    """The eager form."""
-
-    @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor, state: Tensor | None) -> Tensor:
-        h = forward(a, b, state)
-        ctx.save_for_backward(a, h, state)
-        return h
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        a, h, state = ctx.saved_tensors
-        g_b, g_a, g_state = backward(a, h, state, grads[0], ctx.needs_input_grad[0])
-        return g_a, g_b, g_state
-
-
-@torch.library.custom_op("spikebench::recurrence", mutates_args=(), device_types="cpu")
-def operator(a: Tensor, b: Tensor, state: Tensor | None) -> Tensor:
-    """``forward`` as an operator, for ``torch.compile``."""
-    return forward(a, b, state)
-
-
-@operator.register_fake
-def _(a: Tensor, b: Tensor, state: Tensor | None) -> Tensor:
-    return like(settled(b))
-
-
-@torch.library.custom_op("spikebench::recurrence_backward", mutates_args=(), device_types="cpu")
-def backward_operator(a: Tensor, h: Tensor, state: Tensor | None, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """``backward`` as an operator; without a state, its gradient is empty."""
-    g_b, g_a, g_state = backward(a, h, state, g, True)
-    return g_b, g_a, h.new_empty(0) if g_state is None else g_state
-
-
-@backward_operator.register_fake
-def _(a: Tensor, h: Tensor, state: Tensor | None, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return like(h), like(h) if a.dim() == h.dim() else step_like(h), h.new_empty(0) if state is None else step_like(h)
-
-
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    a, _, state = inputs
-    ctx.save_for_backward(a, output, state)
-
-
-def _differentiate(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-    a, h, state = ctx.saved_tensors
-    g_b, g_a, g_state = backward_operator(a, h, state, g)
-    return g_a, g_b, None if state is None else g_state
-
-
-operator.register_autograd(_differentiate, setup_context=_setup)
+_operation = RecurrenceOperator("recurrence", forward, backward, "cpu")
+operator = _operation.operator

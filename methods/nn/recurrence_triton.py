@@ -16,16 +16,14 @@ sums and their applications" (1990), section 1.4; the backward pass is ours. Tes
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from methods.nn import gpu, recurrence_kernels
 from methods.nn.layout import arranged, like, settled, step_like
+from methods.nn.recurrence_operator import RecurrenceOperator
 
 REALS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 BLOCK = 128
@@ -149,65 +147,5 @@ def _backward(
     return g_b, g_a, g_state
 
 
-class _TritonRecurrence(torch.autograd.Function):
-    """The eager form."""
-
-    @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor, state: Tensor | None, length: int | None) -> Tensor:
-        h = forward(a, b, state, length)
-        ctx.save_for_backward(a, h, state)
-        ctx.length = length
-        return h
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        a, h, state = ctx.saved_tensors
-        g_b, g_a, g_state = backward(a, h, state, grads[0], ctx.needs_input_grad[0], ctx.length)
-        return g_a, g_b, g_state, None
-
-
-def recurrence(a: Tensor, b: Tensor, state: Tensor | None, length: int | None = None) -> Tensor:
-    """Return ``h [T, B, ...]``; ``a`` has the shape of ``b`` or of a step of it, ``length`` is that of a part (None: chosen)."""
-    if torch.compiler.is_compiling():
-        return operator(a, b, state)
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (a, b, state)):
-        return _TritonRecurrence.apply(a, b, state, length)
-    return forward(a, b, state, length)
-
-
-@torch.library.custom_op("spikebench::recurrence_triton", mutates_args=())
-def operator(a: Tensor, b: Tensor, state: Tensor | None) -> Tensor:
-    """``forward`` as an operator, for ``torch.compile``."""
-    return forward(a, b, state)
-
-
-@operator.register_fake
-def _(a: Tensor, b: Tensor, state: Tensor | None) -> Tensor:
-    return like(settled(b))
-
-
-@torch.library.custom_op("spikebench::recurrence_triton_backward", mutates_args=())
-def backward_operator(a: Tensor, h: Tensor, state: Tensor | None, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """``backward`` as an operator; without a state, its gradient is empty."""
-    g_b, g_a, g_state = backward(a, h, state, g, True)
-    return g_b, g_a, h.new_empty(0) if g_state is None else g_state
-
-
-@backward_operator.register_fake
-def _(a: Tensor, h: Tensor, state: Tensor | None, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return like(h), like(h) if a.dim() == h.dim() else step_like(h), h.new_empty(0) if state is None else step_like(h)
-
-
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    a, _, state = inputs
-    ctx.save_for_backward(a, output, state)
-
-
-def _differentiate(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-    a, h, state = ctx.saved_tensors
-    g_b, g_a, g_state = backward_operator(a, h, state, g)
-    return g_a, g_b, None if state is None else g_state
-
-
-operator.register_autograd(_differentiate, setup_context=_setup)
+# ``recurrence(a, b, state, length)``: the length of a part in steps (None: chosen) may be left out.
+recurrence = RecurrenceOperator("recurrence_triton", forward, backward)

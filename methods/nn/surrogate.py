@@ -1,6 +1,7 @@
 """Surrogate gradients: what stands in for the derivative of the spike ``H(d)``, ``d = u - theta``.
 
-A surrogate is a callable ``d -> h(d)``; each integrates to ``scale`` (1 unless said), so widths can be compared.
+A surrogate is a callable ``d -> h(d)``. Each class gives its formula and its primitive ``P(d)``, ``P(0) = 0``, the smooth step whose
+derivative it is; the integral over all d is ``scale`` where there is one, else 1, so that widths can be compared.
 Formulas: STBP (Wu et al. 2018, Frontiers in Neuroscience 12:331) for rectangle, polynomial, sigmoid and Gauss.
 """
 
@@ -23,7 +24,7 @@ class Surrogate(Protocol):
 
 @dataclass(frozen=True)
 class Rectangle:
-    """``1[|d| < width/2] / width``."""
+    """``1[|d| < width/2] / width``; integral 1, ``P(d) = clamp(d / width, -1/2, 1/2)``."""
 
     width: float = 1.0
 
@@ -34,7 +35,10 @@ class Rectangle:
 
 @dataclass(frozen=True)
 class Triangle:
-    """``scale * max(0, width - |d|) / width^2``; integral ``scale``."""
+    """``scale * max(0, width - |d|) / width^2``; integral ``scale``.
+
+    ``P(d) = scale * (d / width - d|d| / (2 width^2))`` for ``|d| < width``, then ``+-scale / 2``: piecewise quadratic.
+    """
 
     width: float = 1.0
     scale: float = 1.0
@@ -46,7 +50,7 @@ class Triangle:
 
 @dataclass(frozen=True)
 class Polynomial:
-    """``max(0, sqrt(a)/2 - a|d|/4)``."""
+    """``max(0, sqrt(a)/2 - a|d|/4)``; integral 1. The same function as ``Triangle(2 / sqrt(a))``, in STBP's notation."""
 
     a: float = 1.0
 
@@ -57,7 +61,7 @@ class Polynomial:
 
 @dataclass(frozen=True)
 class Sigmoid:
-    """``alpha * sig(alpha d) * (1 - sig(alpha d))``; STBP writes ``a = 1/alpha``."""
+    """``alpha * sig(alpha d) * (1 - sig(alpha d))``; integral 1, ``P(d) = sig(alpha d) - 1/2``. STBP writes ``a = 1/alpha``."""
 
     alpha: float = 4.0
 
@@ -69,7 +73,7 @@ class Sigmoid:
 
 @dataclass(frozen=True)
 class Gauss:
-    """Normal density of ``d`` with mean 0 and variance ``a``."""
+    """``exp(-d^2 / (2a)) / sqrt(2 pi a)``, the normal density of variance ``a``; integral 1, ``P(d) = erf(d / sqrt(2a)) / 2``."""
 
     a: float = 0.5
 
@@ -80,13 +84,37 @@ class Gauss:
 
 @dataclass(frozen=True)
 class Arctan:
-    """``(alpha/2) / (1 + (pi/2 * alpha * d)^2)``."""
+    """``(alpha/2) / (1 + (pi/2 * alpha * d)^2)``; integral 1, ``P(d) = atan(pi/2 * alpha * d) / pi``."""
 
     alpha: float = 2.0
 
     def __call__(self, d: Tensor) -> Tensor:
         """Return ``h(d)``."""
         return (self.alpha / 2) / (1 + (math.pi / 2 * self.alpha * d) ** 2)
+
+
+@dataclass(frozen=True)
+class FastSigmoid:
+    """``scale * (alpha/2) / (1 + alpha|d|)^2``; integral ``scale``, ``P(d) = scale/2 * alpha d / (1 + alpha|d|)``.
+
+    snnTorch leaves the factor out: its ``1 / (1 + k|d|)^2`` of slope k has the integral 2/k and is ``FastSigmoid(k, 2 / k)``.
+    Source: "SuperSpike: Supervised learning in multilayer spiking neural networks" (Zenke and Ganguli 2018), section 3.
+    """
+
+    alpha: float = 2.0
+    scale: float = 1.0
+
+    def __call__(self, d: Tensor) -> Tensor:
+        """Return ``h(d)``."""
+        return (self.scale * self.alpha / 2) / (1 + self.alpha * d.abs()) ** 2
+
+
+def piecewise_quadratic(alpha: float = 1.0) -> Triangle:
+    """Return ``max(0, alpha - alpha^2 |d|)``: ``Triangle(1 / alpha)``, under the name that SpikingJelly gives it, after its primitive.
+
+    Integral 1. The same as ``Polynomial(4 alpha^2)``.
+    """
+    return Triangle(1 / alpha)
 
 
 SURROGATES: dict[str, Surrogate] = {
@@ -96,6 +124,8 @@ SURROGATES: dict[str, Surrogate] = {
     "sigmoid": Sigmoid(),
     "gauss": Gauss(),
     "arctan": Arctan(),
+    "fast_sigmoid": FastSigmoid(),
+    "piecewise_quadratic": piecewise_quadratic(),
 }
 
 

@@ -58,7 +58,7 @@ def test_good_targets_and_images_without_objects_pass():
         ([1, 0, 5, 5, 21], "leaves the image of 20x32"),
         ([10, 0, 5, 5, 9], "class is not a whole number from 0 to 9"),
         ([1.5, 0, 5, 5, 9], "class is not a whole number"),
-        ([-2, 0, 5, 5, 9], "class is not a whole number"),
+        ([-12, 0, 5, 5, 9], "class is not a whole number"),
     ],
 )
 def test_degenerate_boxes_are_refused_by_name(row, fault):
@@ -70,3 +70,13 @@ def test_degenerate_boxes_are_refused_by_name(row, fault):
 def test_targets_of_another_shape_are_refused():
     with pytest.raises(ValueError, match=r"\[N, M, 5\]"):
         boxes.checked(torch.zeros(3, 4), 10, 20, 32)
+
+
+def test_an_object_that_is_not_asked_for_is_a_good_one():
+    targets = torch.tensor([[[-2, 0, 0, 5, 9], [-11, 0, 0, 5, 9.0]]])
+    assert boxes.checked(targets, 10, 20, 32) is targets
+
+
+def test_an_object_that_is_not_asked_for_needs_a_good_box_too():
+    with pytest.raises(ValueError, match="no area"):
+        boxes.checked(torch.tensor([[[-2, 5, 0, 5, 9.0]]]), 10, 20, 32)

@@ -4,7 +4,7 @@ import torch
 
 from harness.task import Batch
 from suites import saccade
-from suites.events import DigitsSaccade, framed
+from suites.events import DigitsSaccade
 
 
 @pytest.fixture(scope="module")
@@ -30,22 +30,6 @@ def test_frames_equal_a_histogram(task, streams):
         for x, y, t, p in events:
             wanted[t // 35_000, p, y, x] += 1
         np.testing.assert_array_equal(frames[n].numpy(), wanted)
-
-
-def test_an_event_on_the_edge_of_a_window_belongs_to_the_later_one():
-    events = np.array([(0, 0, 9, 1), (1, 0, 10, 0), (2, 1, 19, 1)], dtype=saccade.EVENT)
-    frames = framed([events], (2, 3), windows=2, duration=20)
-    assert frames.shape == (1, 2, 2, 2, 3)
-    assert frames.nonzero().tolist() == [[0, 0, 1, 0, 0], [0, 1, 0, 0, 1], [0, 1, 1, 1, 2]]
-
-
-def test_an_empty_stream_gives_empty_frames():
-    assert framed([np.empty(0, saccade.EVENT)], (4, 5), 3, 30).tolist() == torch.zeros(1, 3, 2, 4, 5).tolist()
-
-
-def test_windows_of_broken_microseconds_are_refused():
-    with pytest.raises(ValueError, match="whole microseconds"):
-        framed([], (4, 4), windows=3, duration=10)
 
 
 def test_polarities_of_digits_are_balanced(streams):

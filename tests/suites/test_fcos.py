@@ -189,3 +189,21 @@ def test_detections_come_best_first_and_answers_that_are_not_numbers_are_left_ou
     assert len(found[1].boxes) == 0
     for detected in (found[0], found[2]):
         assert (detected.scores.diff() <= 0).all() and len(detected.scores) > 0
+
+
+def test_an_object_that_is_not_asked_for_claims_no_location():
+    targets = scene(0)
+    classes, _ = fcos.assign(targets, GRID)
+    hidden = targets.clone()
+    hidden[..., 0] = -2 - targets[..., 0].clamp_min(0)
+    assert (classes >= 0).any()
+    assert (fcos.assign(hidden, GRID)[0] == -1).all()
+
+
+def test_no_more_than_the_best_are_answered():
+    answers = torch.full((1, len(GRID.points), CLASSES + 5), 2.0)
+    answers[..., -5:-1] = -9  # boxes of a hundredth of a pixel: none overlaps another
+    everything = fcos.detections(answers, GRID, candidates=1000, most=1000)[0]
+    assert len(everything.scores) == len(GRID.points) * CLASSES
+    assert len(fcos.detections(answers, GRID, candidates=1000, most=7)[0].scores) == 7
+    assert len(fcos.detections(answers, GRID, candidates=5)[0].scores) == 5

@@ -1,5 +1,8 @@
+import contextlib
+import io
 import math
 
+import pytest
 import torch
 import torch.nn.functional as F
 
@@ -109,3 +112,67 @@ def test_false_alarms_in_empty_images_count():
 def test_the_inverse_of_softplus_used_here_is_one():
     reach = torch.tensor([0.3, 1.0, 4.0])
     torch.testing.assert_close(F.softplus(reach + torch.log(-torch.expm1(-reach))), reach)
+
+
+def test_a_detection_inside_an_object_that_is_not_asked_for_is_neither_right_nor_wrong():
+    targets = torch.tensor([[[0, 0, 0, 6, 6.0], [-2, 8, 8, 16, 16]]])
+    answers = silent(1)
+    say(answers, 0, (0, 0, 6, 6), 0, 0.5)
+    say(answers, 0, (9, 9, 16, 16), 0, 0.9)
+    scorer = scored(answers, targets)
+    assert scorer.compute() == {"map_50": 1.0, "map": 1.0}
+    assert scorer.correct() == [True]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_values_are_those_of_cocos_own_evaluation(seed):
+    random = torch.Generator().manual_seed(seed)
+    grid, images, kinds = fcos.Grid.of(64, 64, (8,)), 6, 3
+    corner = torch.rand(images, 5, 2, generator=random) * 40
+    size = 6 + torch.rand(images, 5, 2, generator=random) * 16
+    kind = torch.randint(-4, kinds, (images, 5, 1), generator=random).float()
+    targets = torch.cat([kind, corner, corner + size], -1)
+    answers = torch.randn(images, len(grid.points), kinds + 5, generator=random)
+    classes, distances = fcos.assign(targets, grid)
+    positive = classes >= 0
+    reach = (distances[positive] / 8 * (1 + 0.2 * torch.randn(int(positive.sum()), 4, generator=random))).clamp_min(0.05)
+    answers[..., -5:-1][positive] = reach + torch.log(-torch.expm1(-reach))  # about right
+    answers[positive, classes[positive]] += 3.0
+    scorer = MeanAveragePrecision(grid, candidates=500)
+    scorer.update(answers, targets)
+    found = scorer.compute()
+    assert 0.05 < found["map"] < found["map_50"] < 0.95
+    wanted = coco_evaluation(fcos.detections(answers, grid, candidates=500), targets, kinds)
+    assert (found["map"], found["map_50"]) == pytest.approx(wanted, abs=1e-6)
+
+
+def coco_evaluation(found, targets, kinds):
+    """mAP and mAP@.5 by pycocotools alone."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    truth, answers = COCO(), COCO()
+    rows = [(image, row) for image, objects in enumerate(targets.tolist()) for row in objects if row[0] != -1]
+    annotations = []
+    for number, (image, (kind, x1, y1, x2, y2)) in enumerate(rows, 1):
+        box, label = [x1, y1, x2 - x1, y2 - y1], int(kind if kind >= 0 else -2 - kind)
+        annotations.append(
+            {"id": number, "image_id": image, "category_id": label, "bbox": box, "area": box[2] * box[3], "iscrowd": int(kind < 0)}
+        )
+    pictures, categories = [{"id": n} for n in range(len(targets))], [{"id": n} for n in range(kinds)]
+    truth.dataset = {"images": pictures, "categories": categories, "annotations": annotations}
+    said = []
+    for image, each in enumerate(found):
+        for (x1, y1, x2, y2), score, label in zip(each.boxes.tolist(), each.scores.tolist(), each.classes.tolist(), strict=True):
+            box = [x1, y1, x2 - x1, y2 - y1]
+            said.append({"id": len(said) + 1, "image_id": image, "category_id": label, "bbox": box, "area": box[2] * box[3], "iscrowd": 0})
+            said[-1]["score"] = score
+    answers.dataset = {"images": pictures, "categories": categories, "annotations": said}
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth.createIndex()
+        answers.createIndex()
+        evaluation = COCOeval(truth, answers, "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return evaluation.stats[0], evaluation.stats[1]

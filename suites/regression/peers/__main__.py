@@ -26,7 +26,7 @@ MINE, THEIRS = ("ours, auto", "ours, compiled"), ("SpikingJelly", "snnTorch", "R
 
 def compare_lif(what: str, lengths: Sequence[int], given: argparse.Namespace) -> str:
     """Return the tables of the layer or the net at these numbers of steps."""
-    who, _ = contenders(given.device, save="potential" if what == "layer" else "recompute")
+    who, _ = contenders(given.device)
     names = [each.name for each in who]
     columns = {f"{what}, T={n}": lif.compare(who, what, n, given.rounds, given.device, given.size) for n in lengths}
     return f"{table(names, columns)}\n\n{faster(names, columns, MINE, THEIRS)}"

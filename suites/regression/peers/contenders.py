@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from methods.nn.lif_native import Save
 from methods.nn.neuron import LIF
 from methods.nn.surrogate import Arctan, spike
 
@@ -43,10 +42,10 @@ class PlainLoop(nn.Module):
         return torch.stack(spikes)
 
 
-def ours(device: str, save: Save = "recompute") -> Iterator[Contender]:
-    """Yield our backends, "auto" first: the others are measured against it. ``save`` is what the native one keeps."""
+def ours(device: str) -> Iterator[Contender]:
+    """Yield our backends, "auto" first: the others are measured against it."""
     for backend in ("auto", "reference", "compiled", "native" if device == "cpu" else "triton"):
-        yield Contender(f"ours, {backend}", lambda backend=backend: LIF(LEAK, surrogate=Arctan(ALPHA), backend=backend, save=save))
+        yield Contender(f"ours, {backend}", lambda backend=backend: LIF(LEAK, surrogate=Arctan(ALPHA), backend=backend))
     yield Contender("plain PyTorch loop", PlainLoop)
     yield Contender("ReLU", nn.ReLU, comparable=False)
 
@@ -108,9 +107,9 @@ def norse(device: str) -> Iterator[Contender]:
 LIBRARIES = (spikingjelly, snntorch, norse)
 
 
-def contenders(device: str, save: Save = "recompute") -> tuple[list[Contender], list[str]]:
+def contenders(device: str) -> tuple[list[Contender], list[str]]:
     """Return who takes part, and a line for each library that cannot."""
-    found, missing = list(ours(device, save)), []
+    found, missing = list(ours(device)), []
     for library in LIBRARIES:
         try:
             found += library(device)

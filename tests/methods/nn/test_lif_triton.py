@@ -13,7 +13,7 @@ from torch import Tensor
 from harness.meters.memory import SavedTensors
 from methods.nn.neuron import LIF
 from methods.nn.stepping import stepping
-from methods.nn.surrogate import Arctan, Gauss, Polynomial, Rectangle, Sigmoid, Triangle
+from methods.nn.surrogate import Arctan, FastSigmoid, Gauss, Polynomial, Rectangle, Sigmoid, Triangle
 
 pytest.importorskip("triton")
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.skipif(not INTERPRETED and not torch.cuda.is_available(), reason="neither a CUDA device nor TRITON_INTERPRET=1"),
 ]
 
-SURROGATES = [Rectangle(0.7), Triangle(1.5, 0.3), Polynomial(2.0), Sigmoid(1.3), Gauss(1.7), Arctan(3.1)]
+SURROGATES = [Rectangle(0.7), Triangle(1.5, 0.3), Polynomial(2.0), Sigmoid(1.3), Gauss(1.7), Arctan(3.1), FastSigmoid(2.6, 0.7)]
 # The error of rounding a result, as a fraction: half a place, but the interpreter cuts bfloat16 off instead of rounding it.
 PLACES = {torch.float32: 1e-6, torch.float16: 2**-11, torch.bfloat16: 2**-7 if INTERPRETED else 2**-8}
 SHAPE = (5, 2, 150)  # two blocks, the second not full
@@ -90,6 +90,27 @@ def test_the_gradient_of_a_learnt_leak_is_within_a_millionth_of_the_exact_one(sc
     assert_close(found[1], exact[1].float())
     assert found[2].item() == pytest.approx(exact[2].item(), rel=1e-6)
     assert all(torch.equal(*both) for both in zip(run(neuron, current, g), found, strict=True))
+
+
+@pytest.mark.parametrize("scale_input", [False, True])
+@pytest.mark.parametrize(("reset", "detach"), [("hard", False), ("soft", True), ("soft", False), ("none", True)])
+@pytest.mark.parametrize(("channels", "last"), [(None, False), (3, False), (3, True)])
+def test_leak_and_threshold_are_learnt_per_layer_and_per_channel(scale_input, reset, detach, channels, last):
+    options = {"learn": ("leak", "threshold"), "channels": channels, "scale_input": scale_input, "reset": reset, "detach_reset": detach}
+    options |= {"leak": 0.75, "surrogate": Arctan(0.5), "save": "recompute" if last else "potential"}
+    current, g = numbers(4, 2, 3, 6, 9).abs() * 2, numbers(4, 2, 3, 6, 9, seed=1).abs()
+    if last:
+        current = channels_last(current)
+    exact, neuron = LIF(backend="reference", **options).to(DEVICE, torch.float64), LIF(backend="triton", **options).to(DEVICE)
+    for each in (exact, neuron):
+        with torch.no_grad():
+            for parameter in each.parameters():
+                parameter.copy_(torch.linspace(0.5, 1, parameter.numel()).view(parameter.shape))
+    expected, found = run(exact, current.double(), g.double()), run(neuron, current, g)
+    assert torch.equal(found[0], expected[0].float())
+    assert_close(found[1], expected[1].float())
+    for one, other in zip(found[2:], expected[2:], strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=1e-6, atol=1e-6 * other.abs().max().item())
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -203,12 +224,12 @@ def test_what_is_saved_are_the_currents_or_potentials_in_single_precision(dtype)
 @pytest.mark.parametrize(("carry", "recompute"), [(0, 1), (1, 0)])
 def test_the_operator_is_registered_as_torch_wants_it(carry, recompute):
     from methods.nn import lif_triton
-    from methods.nn.lif_native import Flags, Numbers
+    from methods.nn.lif_settings import Flags, Numbers
 
-    settings = Numbers(0.0, 1.0, 0.0, 1.0, 1.0, 1.0), Flags(0, 1, 0, 1, 0, 1, recompute, carry)
+    settings = Numbers(0.0, 1.0, 0.0, 1.0, 1.0, 1.0), Flags(0, 1, 0, 1, 0, 1, recompute, carry, 0)
     current, v0 = numbers(4, 2, 5).requires_grad_(), numbers(2, 5, seed=1).requires_grad_()
     leak = torch.tensor(0.5, device=DEVICE, requires_grad=True)
-    torch.library.opcheck(lif_triton.operator, (current, v0, leak, *(list(part) for part in settings)))
+    torch.library.opcheck(lif_triton.lif.operator, (current, v0, None, leak, None, *(list(part) for part in settings)))
 
 
 def test_a_compiled_function_has_the_same_numbers():
@@ -225,5 +246,9 @@ def test_what_the_kernels_cannot_do_is_refused_with_a_reason():
     neuron = LIF(backend="triton")
     with pytest.raises(RuntimeError, match="triton backend cannot be used: it knows float32, bfloat16, float16, the current is"):
         neuron(numbers(2, 3).double())
+    with pytest.raises(RuntimeError, match="does not know refractory neurons"):
+        LIF(backend="triton", refractory=1)(numbers(2, 3))
+    with pytest.raises(RuntimeError, match="does not pack bits"):
+        LIF(backend="triton", save="bits", surrogate=Rectangle())(numbers(2, 3))
     with pytest.raises(RuntimeError, match="does not know the surrogate"):
         LIF(backend="triton", surrogate=lambda d: d)(numbers(2, 3))

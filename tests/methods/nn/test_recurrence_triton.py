@@ -122,7 +122,7 @@ def test_the_operator_is_registered_as_torch_wants_it(parts, kind):
     from methods.nn import recurrence_triton
 
     parts(4)
-    torch.library.opcheck(recurrence_triton.operator, tuple(tensors(kind, torch.float32, True)))
+    torch.library.opcheck(recurrence_triton.recurrence.operator, tuple(tensors(kind, torch.float32, True)))
 
 
 def test_empty_batches_and_types_that_differ():

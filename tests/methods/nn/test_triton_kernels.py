@@ -47,12 +47,20 @@ def kernels(tmp_path, monkeypatch):
 
 def test_the_kernels_of_the_lif_compile_for_a_gpu_without_contracting_products_and_sums(kernels):
     lif, _ = kernels
-    switches = {"RESET": 0, "STRICT": False, "SCALED": True, "BLOCK": 256}
-    forward = {"x": "*bf16", "s": "*bf16", "u": "*fp32", "v0": "*fp32", "v1": "*fp32", "learnt": "*fp32"}
-    sizes = {"x_stride": "i64", "steps": "i32", "size": "i32", **dict.fromkeys(NUMBERS[:4], "fp32")}
+    switches = {"RESET": 0, "STRICT": False, "SCALED": True, "CHANNELS": True, "BLOCK": 256}
+    forward = {"x": "*bf16", "s": "*bf16", "u": "*fp32", "v0": "*fp32", "v1": "*fp32", "learnt": "*fp32", "levels": "*fp32"}
+    sizes = {"x_stride": "i64", "steps": "i32", "size": "i32", "channels": "i32", "inner": "i32", **dict.fromkeys(NUMBERS[:4], "fp32")}
     assert "fma" not in ptx(lif.forward, forward | sizes, switches)
-    backward = {"x": "*bf16", "v0": "*fp32", "g": "*bf16", "g_v1": "*fp32", "learnt": "*fp32", "scratch": "*fp32", "g_x": "*bf16"}
-    sizes |= {"g_v0": "*fp32", "g_leak": "*fp64", "g_stride": "i64", "rounds": "i32", **dict.fromkeys(NUMBERS, "fp32")}
+    backward = {"x": "*bf16", "v0": "*fp32", "g": "*bf16", "g_v1": "*fp32", "learnt": "*fp32", "levels": "*fp32", "scratch": "*fp32"}
+    sizes |= {
+        "g_x": "*bf16",
+        "g_v0": "*fp32",
+        "g_leak": "*fp64",
+        "g_level": "*fp64",
+        "g_stride": "i64",
+        "rounds": "i32",
+        **dict.fromkeys(NUMBERS, "fp32"),
+    }
     assert "fma.rn.f32" not in ptx(lif.backward, backward | sizes, switches | {"ATTACHED": True, "SURROGATE": 4})
 
 
