@@ -29,6 +29,7 @@ from suites.static_vision import Digits
 
 RULES = ("ottt", "stbp")  # an online rule, and what it avoids
 STEPS = (4, 16, 64)
+BATCH = 16
 
 
 class Noise(Digits):
@@ -36,12 +37,11 @@ class Noise(Digits):
 
     card = TaskCard("peers/noise", "Random images", "random numbers", "CC0", "none", "this file")
     input_shape = IMAGES[1:]
-    batch = 16
-    budgets = {"smoke": Budget(Training(epochs=1, batch_size=batch, optimizer="sgd", lr=1e-3), Backbone("conv", (16, 32)))}
+    budgets = {"smoke": Budget(Training(epochs=1, batch_size=BATCH, optimizer="sgd", lr=1e-3), Backbone("conv", (16, 32)))}
 
     def load(self, split: str) -> Data:
         """Return three batches to train on, and a sample to evaluate."""
-        size = 3 * self.batch if split == "train" else 1
+        size = 3 * BATCH if split == "train" else 1
         return Data(torch.randn(size, *self.input_shape), torch.arange(size) % 10)
 
     def augment(self, batch: Batch, generator: torch.Generator) -> Batch:
