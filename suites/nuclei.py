@@ -20,6 +20,7 @@ from suites.image_files import padded
 from suites.segmentation import SegmentationTask
 from suites.sources import FileTask, Source
 
+Side = Annotated[Literal[64, 128, 256], BeforeValidator(int)]
 TRAIN, TEST = "detection/nuclei256/nuclei256_train.npz", "detection/nuclei256/nuclei256_test.npz"
 SOURCE = Source(
     (
@@ -45,7 +46,7 @@ class Nuclei256(FileTask):
     class Options(plugin.Options):
         """The size of the tiles."""
 
-        tile: Annotated[Literal[64, 128, 256], BeforeValidator(int)] = Field(128, description="height and width in pixels of the tiles that images of 256x256 are cut into")
+        tile: Side = Field(128, description="height and width in pixels of the tiles that images of 256x256 are cut into")
 
     options: Options
 
@@ -117,7 +118,7 @@ class NucleiSegmentation(Nuclei256, SegmentationTask):
     head = Head("segment", classes=2, strides=(2, 4))
     budgets = {
         "smoke": Budget(
-            Training(epochs=3, batch_size=16, lr=8e-3, augment=True),
+            Training(epochs=3, batch_size=4, lr=8e-3, augment=True),
             Backbone("vgg", (8, 16)),
             train_samples=128,
             validation_samples=16,
@@ -173,7 +174,7 @@ def tiles(whole: np.ndarray, side: int) -> np.ndarray:
 
 
 def objects(label: np.ndarray, sizes: np.ndarray) -> Tensor:
-    """Return the objects ``[M, 5]`` of a tile ``label [H, W]`` of instances 1, 2, ...; ``sizes [1 + K]`` are their pixels in the whole image.
+    """Return the objects ``[M, 5]`` of a tile ``label [H, W]`` of instances 1, 2, ...; in the whole image they have ``sizes [1 + K]`` pixels.
 
     An instance of which less than half is in the tile is not asked for (``suites.boxes``).
     """
