@@ -174,9 +174,10 @@ def tiles(whole: np.ndarray, side: int) -> np.ndarray:
 
 
 def objects(label: np.ndarray, sizes: np.ndarray) -> Tensor:
-    """Return the objects ``[M, 5]`` of a tile ``label [H, W]`` of instances 1, 2, ...; in the whole image they have ``sizes [1 + K]`` pixels.
+    """Return the objects ``[M, 5]`` of a tile ``label [H, W]`` of instances 1, 2, ...
 
-    An instance of which less than half is in the tile is not asked for (``suites.boxes``).
+    ``sizes [1 + K]`` says how many pixels each has in the whole image. An instance of which less than half is in the tile is not asked
+    for (``suites.boxes``).
     """
     from scipy.ndimage import find_objects
 

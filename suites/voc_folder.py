@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import cached_property
 from pathlib import Path
 
 from pydantic import Field
@@ -79,7 +80,7 @@ class VocFolder(ImageDetection):
         """Shape of an image."""
         return 3, self.options.size, self.options.size
 
-    @property
+    @cached_property
     def classes(self) -> tuple[str, ...]:
         """The names of the classes; none where there is no folder."""
         folder = find_folder(self.options.path)
@@ -88,9 +89,7 @@ class VocFolder(ImageDetection):
     @property
     def head(self) -> Head:  # type: ignore[override]  # depends on the folder
         """A detector of the folder's classes."""
-        if not hasattr(self, "_head"):
-            self._head = Head("detect", classes=max(len(self.classes), 1), strides=(4, 8, 16))
-        return self._head
+        return Head("detect", classes=max(len(self.classes), 1), strides=(4, 8, 16))
 
     def unavailable(self) -> str | None:
         """Return what is wrong with the folder, or None."""
