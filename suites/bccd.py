@@ -48,7 +48,7 @@ class Bccd(FileTask, ImageDetection):
     flips = ("horizontal", "vertical")
     budgets = {
         "smoke": Budget(
-            Training(epochs=3, batch_size=8, lr=8e-3, augment=True),
+            Training(epochs=3, batch_size=4, lr=8e-3, augment=True),
             Backbone("vgg", (8, 16, 32, 32)),
             train_samples=96,
             validation_samples=16,
@@ -57,7 +57,7 @@ class Bccd(FileTask, ImageDetection):
             target=0.2,
         ),
         "laptop": Budget(
-            Training(epochs=16, batch_size=8, lr=8e-3, augment=True),
+            Training(epochs=12, batch_size=8, lr=8e-3, augment=True),
             Backbone("vgg", (16, 32, 64, 64)),
             time_limit=1800,
             target=0.5,

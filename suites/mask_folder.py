@@ -39,14 +39,21 @@ class MaskFolder(SegmentationTask):
     steps = 4
     budgets = {
         "smoke": Budget(
-            Training(epochs=3, batch_size=16, lr=8e-3, augment=True),
+            Training(epochs=3, batch_size=4, lr=8e-3, augment=True),
             Backbone("vgg", (8, 16, 16)),
-            train_samples=160,
-            validation_samples=40,
-            test_samples=40,
+            train_samples=96,
+            validation_samples=16,
+            test_samples=32,
             time_limit=300,
         ),
-        "laptop": Budget(Training(epochs=12, batch_size=8, lr=8e-3, augment=True), Backbone("vgg", (16, 32, 64)), time_limit=3600),
+        "laptop": Budget(
+            Training(epochs=8, batch_size=8, lr=8e-3, augment=True),
+            Backbone("vgg", (16, 32, 64)),
+            train_samples=500,
+            validation_samples=100,
+            test_samples=500,
+            time_limit=3600,
+        ),
         "paper": Budget(
             Training(epochs=120, batch_size=16, lr=1e-3, optimizer="adamw", weight_decay=1e-4, augment=True),
             Backbone("vgg", (64, 128, 256)),

@@ -20,6 +20,7 @@ from suites.image_detection import ImageDetection
 from suites.segmentation import SegmentationTask
 from suites.sources import FileTask, Source
 
+Side = Annotated[Literal[64, 128, 256], BeforeValidator(int)]
 TRAIN, TEST = "detection/nuclei256/nuclei256_train.npz", "detection/nuclei256/nuclei256_test.npz"
 SOURCE = Source(
     (
@@ -45,9 +46,7 @@ class Nuclei256(FileTask):
     class Options(plugin.Options):
         """The size of the tiles."""
 
-        tile: Annotated[Literal[64, 128, 256], BeforeValidator(int)] = Field(
-            128, description="side in pixels of the tiles that images are cut into"
-        )
+        tile: Side = Field(128, description="height and width in pixels of the tiles that images of 256x256 are cut into")
 
     options: Options
 
@@ -119,7 +118,7 @@ class NucleiSegmentation(Nuclei256, SegmentationTask):
     head = Head("segment", classes=2, strides=(2, 4))
     budgets = {
         "smoke": Budget(
-            Training(epochs=3, batch_size=16, lr=8e-3, augment=True),
+            Training(epochs=3, batch_size=4, lr=8e-3, augment=True),
             Backbone("vgg", (8, 16)),
             train_samples=128,
             validation_samples=16,
@@ -175,9 +174,10 @@ def tiles(whole: np.ndarray, side: int) -> np.ndarray:
 
 
 def objects(label: np.ndarray, sizes: np.ndarray) -> Tensor:
-    """Return the objects ``[M, 5]`` of a tile ``label [H, W]`` of instances 1, 2, ...; ``sizes [1 + K]`` are their pixels in all.
+    """Return the objects ``[M, 5]`` of a tile ``label [H, W]`` of instances 1, 2, ...
 
-    An instance of which less than half is in the tile is not asked for (``suites.boxes``).
+    ``sizes [1 + K]`` says how many pixels each has in the whole image. An instance of which less than half is in the tile is not asked
+    for (``suites.boxes``).
     """
     from scipy.ndimage import find_objects
 

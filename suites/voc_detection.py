@@ -20,11 +20,11 @@ from suites.voc_files import dataset, every_tenth, listed
 LICENCE = "the images are Flickr's, under Flickr's terms of use; none is stated for the annotations"
 BUDGETS = {
     "smoke": Budget(
-        Training(epochs=1, batch_size=16, lr=4e-3),
-        Backbone("conv", (8, 16, 16, 16)),
-        train_samples=160,
-        validation_samples=40,
-        test_samples=40,
+        Training(epochs=1, batch_size=4, lr=8e-3),
+        Backbone("vgg", (8, 16, 16, 16)),
+        train_samples=96,
+        validation_samples=16,
+        test_samples=32,
         time_limit=300,
     ),
     "laptop": Budget(

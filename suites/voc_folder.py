@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import cached_property
 from pathlib import Path
 
 from pydantic import Field
@@ -44,14 +45,21 @@ class VocFolder(ImageDetection):
     steps = 4
     budgets = {
         "smoke": Budget(
-            Training(epochs=3, batch_size=16, lr=8e-3, augment=True),
-            Backbone("conv", (8, 16, 32, 32)),
-            train_samples=200,
-            validation_samples=100,
-            test_samples=200,
+            Training(epochs=3, batch_size=4, lr=8e-3, augment=True),
+            Backbone("vgg", (8, 16, 32, 32)),
+            train_samples=96,
+            validation_samples=16,
+            test_samples=32,
             time_limit=300,
         ),
-        "laptop": Budget(Training(epochs=20, batch_size=8, lr=4e-3, augment=True), Backbone("conv", (16, 32, 32, 64)), time_limit=3600),
+        "laptop": Budget(
+            Training(epochs=12, batch_size=8, lr=8e-3, augment=True),
+            Backbone("vgg", (16, 32, 64, 64)),
+            train_samples=500,
+            validation_samples=100,
+            test_samples=500,
+            time_limit=3600,
+        ),
         "paper": Budget(
             Training(epochs=120, batch_size=32, lr=1e-3, optimizer="adamw", weight_decay=1e-4, augment=True),
             Backbone("vgg", (64, 128, 256, 512, 512)),
@@ -72,7 +80,7 @@ class VocFolder(ImageDetection):
         """Shape of an image."""
         return 3, self.options.size, self.options.size
 
-    @property
+    @cached_property
     def classes(self) -> tuple[str, ...]:
         """The names of the classes; none where there is no folder."""
         folder = find_folder(self.options.path)
@@ -81,9 +89,7 @@ class VocFolder(ImageDetection):
     @property
     def head(self) -> Head:  # type: ignore[override]  # depends on the folder
         """A detector of the folder's classes."""
-        if not hasattr(self, "_head"):
-            self._head = Head("detect", classes=max(len(self.classes), 1), strides=(4, 8, 16))
-        return self._head
+        return Head("detect", classes=max(len(self.classes), 1), strides=(4, 8, 16))
 
     def unavailable(self) -> str | None:
         """Return what is wrong with the folder, or None."""

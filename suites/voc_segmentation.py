@@ -41,11 +41,11 @@ class VocSegmentation(FileTask, SegmentationTask):
     steps = 4
     budgets = {
         "smoke": Budget(
-            Training(epochs=1, batch_size=16, lr=4e-3),
+            Training(epochs=1, batch_size=4, lr=8e-3),
             Backbone("vgg", (8, 16, 16, 16)),
-            train_samples=160,
-            validation_samples=40,
-            test_samples=40,
+            train_samples=96,
+            validation_samples=16,
+            test_samples=32,
             time_limit=300,
         ),
         "laptop": Budget(
