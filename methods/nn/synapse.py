@@ -6,9 +6,12 @@ conversion see plain ``nn.Conv2d``, ``nn.Linear`` and ``nn.Conv1d``.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from methods.nn.stepping import Stateful
 
@@ -26,11 +29,31 @@ class Conv2d(nn.Conv2d):
 
 
 class AvgPool2d(nn.AvgPool2d):
-    """``nn.AvgPool2d`` on ``[T, B, C, H, W]``."""
+    """``nn.AvgPool2d`` on ``[T, B, C, H, W]``, which keeps nothing for the backward pass.
+
+    PyTorch's keeps its input, the spikes of a whole layer, though its gradient needs no more than their shape.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``[T, B, C, H', W']``."""
-        return super().forward(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        settings = (self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad, self.divisor_override)
+        pairs = *([size, size] if isinstance(size, int) else list(size) for size in settings[:3]), *settings[3:]
+        return _AveragePool.apply(x.flatten(0, 1), pairs).unflatten(0, x.shape[:2])
+
+
+class _AveragePool(torch.autograd.Function):
+    """Average pooling of ``[N, C, H, W]`` that remembers the shape and layout of its input only."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, settings: tuple[Any, ...]) -> Tensor:
+        ctx.shape, ctx.strides, ctx.settings = x.shape, x.stride(), settings
+        return torch.ops.aten.avg_pool2d(x, *settings)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        like = grads[0].new_empty_strided(ctx.shape, ctx.strides)  # never read: PyTorch looks at its shape and layout
+        return torch.ops.aten.avg_pool2d_backward(grads[0], like, *ctx.settings), None
 
 
 class DelayLine(Stateful):
