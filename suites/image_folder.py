@@ -12,9 +12,9 @@ from __future__ import annotations
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from harness.plugin import DataError
 from harness.task import Backbone, Budget, Head, Split, TaskCard, Training
@@ -86,7 +86,7 @@ class ImageFolder(StaticTask):
 
         path: str = Field("", description="the folder: below SPIKEBENCH_DATA, or any path")
         size: int = Field(32, description="pixels of a side: the shorter side is resized to it, the centre is cut out", ge=8, le=1024)
-        channels: Literal[1, 3] = Field(3, description="1: grey, 3: colour")
+        channels: Annotated[Literal[1, 3], BeforeValidator(int)] = Field(3, description="1: grey, 3: colour")
 
     options: Options
 

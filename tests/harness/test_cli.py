@@ -335,8 +335,8 @@ class TestData:
         assert outcome.status == 1 and "put vision/y below SPIKEBENCH_DATA; ask the authors" in outcome.err
 
     def test_are_listed_as_ready_to_download_or_missing(self, command, plugin):
-        listed = command("list", "tasks", "--plugin", plugin, "--format", "github").out
-        assert "would download 1 B" in listed and "ask the authors" in listed and "ready, embedded" in listed
+        listed = command("list", "tasks", "--plugin", plugin).out
+        assert "would download 1 B" in listed and "no data: put vision/y" in listed and "ready, embedded" in listed
 
     def test_that_a_task_named_lacks_are_downloaded_before_a_run(self, command, plugin, tmp_path, monkeypatch):
         monkeypatch.setattr("harness.commands.run.execute", lambda planned, *_: [])

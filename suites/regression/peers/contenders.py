@@ -25,6 +25,7 @@ class Contender:
 
     name: str
     make: Callable[[], nn.Module]
+    parts: bool = False  # whether its net is made of this project's parts, as ours and the non-spiking one are
     comparable: bool = True  # whether spikes and gradients are those of the reference by definition
 
 
@@ -45,9 +46,9 @@ class PlainLoop(nn.Module):
 def ours(device: str) -> Iterator[Contender]:
     """Yield our backends, "auto" first: the others are measured against it."""
     for backend in ("auto", "reference", "compiled", "native" if device == "cpu" else "triton"):
-        yield Contender(f"ours, {backend}", lambda backend=backend: LIF(LEAK, surrogate=Arctan(ALPHA), backend=backend))
+        yield Contender(f"ours, {backend}", lambda backend=backend: LIF(LEAK, surrogate=Arctan(ALPHA), backend=backend), parts=True)
     yield Contender("plain PyTorch loop", PlainLoop)
-    yield Contender("ReLU", nn.ReLU, comparable=False)
+    yield Contender("ReLU", nn.ReLU, parts=True, comparable=False)
 
 
 def spikingjelly(device: str) -> Iterator[Contender]:

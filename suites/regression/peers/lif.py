@@ -13,8 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from methods.nn.layout import channels_last
 from methods.nn.neuron import LIF
 from methods.nn.surrogate import Arctan
+from methods.nn.synapse import AvgPool2d
 from suites.regression.peers.contenders import ALPHA, LEAK, Contender
 from suites.regression.peers.timing import agree, interleave, seconds
 
@@ -22,23 +24,33 @@ LAYER, IMAGES = (32, 4096), (32, 3, 32, 32)
 
 
 class Net(nn.Module):
-    """The small convolutional net: ``[T, B, 3, 32, 32] -> [B, 10]``, averaged over time."""
+    """The small convolutional net: ``[T, B, 3, 32, 32] -> [B, 10]``, averaged over time.
 
-    def __init__(self, make: Callable[[], nn.Module]) -> None:
+    ``parts``: made of this project's parts around the neuron too (pooling that keeps nothing, channels-last on the CPU), as its networks
+    are; otherwise of PyTorch's own, as the libraries' examples are.
+    """
+
+    def __init__(self, make: Callable[[], nn.Module], parts: bool = False) -> None:
         """Make it with neurons from ``make``, with the same weights whatever the neuron."""
         super().__init__()
+        self.parts = parts
         with torch.random.fork_rng():
             torch.manual_seed(0)
             self.convolutions = nn.ModuleList([nn.Conv2d(3, 32, 3, padding=1), nn.Conv2d(32, 64, 3, padding=1)])
             self.readout = nn.Linear(64 * 8 * 8, 10)
         self.neurons = nn.ModuleList([make(), make()])
+        self.pool = AvgPool2d(2) if parts else None
+        if parts:
+            self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the mean answer."""
+        if self.parts and images.device.type == "cpu":
+            images = channels_last(images)
         steps, x = images.shape[:2], images.flatten(0, 1)
         for convolution, neuron in zip(self.convolutions, self.neurons, strict=True):
-            x = neuron(convolution(x).unflatten(0, steps)).flatten(0, 1)
-            x = nn.functional.avg_pool2d(x, 2)
+            x = neuron(convolution(x).unflatten(0, steps))
+            x = nn.functional.avg_pool2d(x.flatten(0, 1), 2) if self.pool is None else self.pool(x).flatten(0, 1)
         return self.readout(x.flatten(1)).unflatten(0, steps).mean(0)
 
 
@@ -56,7 +68,7 @@ def layer_pass(contender: Contender, current: Tensor, g: Tensor) -> Callable[[],
 
 def training_step(contender: Contender, images: Tensor, labels: Tensor) -> Callable[[], None]:
     """Return a training step of the net."""
-    net = Net(contender.make).to(images.device)
+    net = Net(contender.make, contender.parts).to(images.device)
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9)
 
     def run() -> None:

@@ -52,7 +52,7 @@ class Noise(Digits):
 def net_memory(name: str, steps: int) -> dict[str, Any]:
     """Return the memory of a training step of the small net with the neurons of contender ``name``."""
     (contender,) = (each for each in contenders("cpu")[0] if each.name == name)
-    net = Net(contender.make)
+    net = Net(contender.make, contender.parts)
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9)
     images, labels = torch.randn(steps, *IMAGES), torch.randint(10, IMAGES[:1])
 
