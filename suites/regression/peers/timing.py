@@ -43,7 +43,8 @@ def agree(name: str, found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tenso
 def interleave(runs: Sequence[Callable[[], Any]], rounds: int, device: str) -> list[float]:
     """Return the median seconds of each, which take turns so that a noisy machine disturbs all alike.
 
-    The order is another one in every round: what ran before leaves the caches as it likes.
+    Each timed call follows an untimed one of the same contender, so that caches hold what it leaves in them itself, as in a training loop,
+    and not what another left.
     """
     taken: list[list[float]] = [[] for _ in runs]
     order = list(zip(taken, runs, strict=True))
@@ -51,6 +52,7 @@ def interleave(runs: Sequence[Callable[[], Any]], rounds: int, device: str) -> l
     for _ in range(rounds):
         shuffled.shuffle(order)
         for times, run in order:
+            run()
             times.append(seconds(run, device))
     return [statistics.median(times) for times in taken]
 
