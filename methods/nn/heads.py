@@ -33,10 +33,7 @@ class Detect(nn.Module):
     Outputs ``[T, B, L, 5 + classes]`` in the order of ``harness.task.Head``. The bias of the class logits starts at a prior
     probability of 0.01, as focal loss asks for.
 
-    Levels share no weights (FCOS shares its head over a feature pyramid), so that each learns the classes from the objects of its own
-    size only. Levels pay where size goes with class: of the blood cells of ``detection/bccd``, white ones are found once there is a
-    stride of 16 (AP@.5 0.96, without it 0.24; stbp, 8 epochs). They cost where it does not: of the digits of ``detection/digit-scenes``
-    above 16 pixels, a fifth of all, strides (4, 8) find 29 % and stride 4 alone 71 % (stbp, 6 epochs).
+    Levels share no weights (FCOS shares its head over a feature pyramid): each learns the classes from the objects of its own size only.
     """
 
     def __init__(self, head: Head, levels: list[Level], parts: Parts) -> None:

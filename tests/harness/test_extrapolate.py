@@ -47,7 +47,14 @@ def test_the_method_keeps_its_own_task_and_steps(task):
     assert method.task is task and method.steps == 25
 
 
-def test_a_network_made_for_one_length_says_so():
+@pytest.mark.parametrize(
+    ("early_exit", "reason"),
+    [
+        (False, "ValueError: BNTT was built for 64 time steps and has no statistics for more; 128 were given"),
+        (True, "ValueError: it answered after 64 of 128 steps, those that it was made for"),
+    ],
+)
+def test_a_network_made_for_one_length_says_so(early_exit, reason):
     class Pixels(DigitsPixels):
         def extrapolations(self):
             return {"twice": Twice()}
@@ -59,9 +66,8 @@ def test_a_network_made_for_one_length_says_so():
             data = super().load(split)
             return type(data)(data.inputs.repeat(1, 2, 1)[:20], data.targets[:20])
 
-    method = Bntt(Pixels(), {"early_exit": False})
-    found = extrapolate(method, method.build())
-    assert found == {"twice": "ValueError: BNTT was built for 64 time steps and has no statistics for more; 128 were given"}
+    method = Bntt(Pixels(), {"early_exit": early_exit})
+    assert extrapolate(method, method.build()) == {"twice": reason}
 
 
 def test_longer_tasks_are_the_same_but_for_length_and_fewer_samples(task):

@@ -58,6 +58,11 @@ class Sized(Digits):
         kind: Literal["a", "b"] = "a"
 
 
+class Long(Digits):
+    card = TaskCard(name="tiny/long", title="-", data="-", licence="-", split="-", source="-")
+    budgets = {"laptop": Digits.budgets["laptop"]}
+
+
 class Brief(Digits):
     card = TaskCard(name="tiny/brief", title="-", data="-", licence="-", split="-", source="-")
     budgets = {"smoke": Digits.budgets["smoke"]}
@@ -73,6 +78,11 @@ def test_options_of_a_task_are_part_of_its_name_checked_sorted_and_without_defau
         choose(registries, tasks=["tiny/sized[size=0]"])
     with pytest.raises(UsageError, match="no option 'sise'; did you mean 'size'"):
         choose(registries, tasks=["tiny/sized[sise=1]"])
+
+
+def test_a_task_is_shown_with_its_first_budget_if_it_has_no_smoke(plugin_file):
+    registries = Registries([plugin_file(OPTIONS, "sized.py")])
+    assert registries.task("tiny/long").budget_name == "laptop" and registries.task("tiny/brief").budget_name == "smoke"
 
 
 def test_a_task_without_the_budget_is_left_out_with_the_reason_if_another_has_it(registries, plugin_file):

@@ -99,8 +99,15 @@ class TestPoints:
     def test_what_the_task_does_not_have_cannot_be_scaled(self, registries):
         with pytest.raises(UsageError, match="brings its own time axis"):
             self.point(registries, "steps", 2, task="sequences/digits-pixels")
-        with pytest.raises(UsageError, match="no option 'length'"):
+        with pytest.raises(UsageError, match=r"static/digits has no option 'length'; tasks that have it: .*sequences/adding"):
             self.point(registries, "length", 2)
+
+    def test_a_budget_or_batch_size_that_is_none_is_refused(self, registries):
+        with pytest.raises(UsageError, match="has no budget 'laptp'; did you mean 'laptop'"):
+            self.point(registries, "steps", 2, budget="laptp")
+        for size in ("many", "0", "1"):
+            with pytest.raises(UsageError, match=f"batch_size={size}: must be a whole number of at least 2"):
+                self.point(registries, "steps", 2, settings={"batch_size": size})
 
 
 @pytest.mark.slow

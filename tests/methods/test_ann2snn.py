@@ -499,3 +499,10 @@ def test_a_detector_with_two_levels_converts():
     assert errors[0] > 2.5 * errors[1] > 6.25 * errors[2]
     assert errors[2] < 0.01 * wanted.std()
     assert "steps_to_ann" not in method.report(net)
+
+
+@pytest.mark.parametrize("coding", ["latency", "phase"])
+def test_input_that_changes_with_time_is_refused_with_the_reason(coding):
+    registries = Registries()
+    assert f"{coding} coding changes it" in Ann2Snn.supports(registries.task(f"static/digits[encoding={coding}]"))
+    assert Ann2Snn.supports(registries.task("static/digits[encoding=rate]")) is None

@@ -14,7 +14,7 @@ from suites import bccd, boxes, nuclei
 
 REGISTRIES = Registries()
 LEARNT = {  # task: what a network that knows nothing scores, and what must be exceeded clearly
-    "detection/bccd": (0.0, 0.05),
+    "detection/bccd": (0.0, 0.15),
     "detection/voc-folder[path=detection/BCCD/VOCdevkit/VOC2007]": (0.0, 0.05),
     "detection/nuclei": (0.0, 0.05),
     "detection/nuclei-segmentation": (0.462, 0.6),  # background everywhere: the share of background, and 0, averaged
