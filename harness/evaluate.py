@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
+from harness.meters.inference import wait
 from harness.method import Method, Prediction
 from harness.task import Split, Task
 
@@ -27,6 +29,7 @@ class Evaluation:
     correct: list[bool]  # per item, in data order
     steps_used: float  # mean over samples
     samples: int
+    batches: list[tuple[int, float]]  # samples and seconds of each batch that was answered
     extra: dict[str, float] = field(default_factory=dict)  # means of Prediction.extra
     counts: dict[str, dict[str, int]] = field(default_factory=dict)  # Prediction.extra of whole numbers: value -> samples
 
@@ -61,11 +64,16 @@ def evaluate(
     net.eval()
     final, at_step, shown = task.scorer(), [], []
     used: list[Tensor] = []
+    batches: list[tuple[int, float]] = []
     extra: dict[str, list[Tensor]] = {}
     try:
         with torch.no_grad():
             for batch in task.batches(split, batch_size or evaluation_batch(method)):
+                wait(task.device)
+                begin = time.perf_counter()
                 prediction = (predict or method.predict)(net, batch.inputs)
+                wait(task.device)
+                batches.append((len(batch.inputs), time.perf_counter() - begin))
                 targets = batch.targets.cpu()
                 final.update(final_answers(task, prediction).float().cpu(), targets)
                 if every_step:
@@ -88,6 +96,7 @@ def evaluate(
         correct=final.correct(),
         steps_used=torch.cat(used).double().mean().item(),
         samples=sum(len(part) for part in used),
+        batches=batches,
         extra={name: values.double().mean().item() for name, values in figures.items()},
         counts={
             name: {str(int(v)): int(n) for v, n in zip(*values.unique(return_counts=True), strict=True)}

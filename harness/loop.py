@@ -42,6 +42,7 @@ class EpochTrace:
     batches: int
     samples: int
     loading: float  # of these seconds, those that training waited for its batches
+    measuring: float = 0.0  # seconds besides, which steps took because something was measured in them
 
 
 class Updater:
@@ -202,12 +203,13 @@ def _run_phase(
                 seen += len(batch.targets)
                 count += 1
             mean = total.value() / seen  # waits for the device
-            seconds = pace.seconds()
+            seconds, measuring = pace.seconds(), pace.measuring()
         if not math.isfinite(mean):
             raise DivergedError(f"mean loss is {mean} in phase {phase.name!r}, epoch {epoch}")
         if schedule:
             schedule.step()
         found = evaluate(method, net, "validation", phase.predict, every_step=False)
-        traces.append(EpochTrace(phase.name, epoch, mean, seconds, found.metrics[task.metric], len(loader), seen, pace.loading))
+        metric = found.metrics[task.metric]
+        traces.append(EpochTrace(phase.name, epoch, mean, seconds, metric, len(loader), seen, pace.loading, measuring))
         observer.epoch(traces[-1], epochs)
     return traces

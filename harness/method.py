@@ -203,6 +203,13 @@ class Method(Plugin, ABC):
         """
         return None
 
+    def state_bytes(self, net: nn.Module, inputs: Tensor) -> int | None:
+        """Return the bytes that ``net`` carries from step to step for ``inputs [B, ...]``; None where steps cannot be taken singly.
+
+        Called in eval mode, without gradients.
+        """
+        return None
+
     def report(self, net: nn.Module) -> dict[str, Any]:
         """Return further figures of the trained network for the record (numbers, or lists and dicts of them)."""
         return {}

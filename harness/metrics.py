@@ -89,6 +89,7 @@ _ALL = (
         "energy", "energy (45 nm)", "J", "activity.energy", ".4g", "estimate per sample: 0.9 pJ an accumulate, 4.6 pJ a multiply-accumulate"
     ),
     _lower("updates", "membrane updates", "", "activity.membrane_updates", ".4g", "neurons times time steps that ran, per sample"),
+    _lower("state_bytes", "state", "B", "activity.state_bytes", ".4g", "what a sample leaves from one time step to the next, in inference"),
     _higher(
         "activation_sparsity",
         "activation sparsity",
@@ -107,6 +108,7 @@ _ALL = (
         "peak bytes that autograd holds within a training step; exact",
     ),
     _lower("parameter_bytes", "parameters (bytes)", "B", "memory.parameter_bytes", ".4g", "bytes of parameters and buffers"),
+    _lower("footprint_bytes", "footprint", "B", "memory.footprint_bytes", ".4g", "bytes of parameters and buffers before anything ran"),
     _lower("optimizer_bytes", "optimiser state", "B", "memory.optimizer_bytes", ".4g", "bytes of the optimiser's state"),
     _lower("transient_bytes", "transient peak", "B", "memory.transient_bytes", ".4g", "peak bytes of tensors made within a training step"),
     _lower(
@@ -130,6 +132,7 @@ _ALL = (
     _lower("epoch_time", "epoch time", "s", "time.epoch_mean", ".4g", "mean time of a training epoch, evaluation left out"),
     _lower("target_time", "time to target", "s", "time.to_target", ".4g", "training time until validation reached the task's target"),
     _lower("loading_time", "loading time", "s", "time.loading", ".4g", "time in training epochs that was spent waiting for batches"),
+    _lower("measuring_time", "measuring time", "s", "time.measuring", ".4g", "time of the whole run that meters took"),
     _lower("total_time", "total time", "s", "time.total", ".4g", "time of the whole run"),
     _lower("latency", "latency", "s", "inference.latency_median", ".4g", "median time to answer one sample"),
     _higher("throughput", "throughput", "samples/s", "inference.throughput", ".4g", "samples answered per second in a batch"),

@@ -95,6 +95,15 @@ class Activity(Part):
     activation_sparsity: float | None = Field(None, description="share of zeros in what all activations returned")
     connection_sparsity: float | None = Field(None, description="share of weights that are zero")
     synops_samples: int = Field(0, description="test samples that the operations were counted on")
+    spikes_curve: list[float] | None = Field(None, description="spikes per sample at each step; None for more than 256 steps")
+    synops_curve: list[float] | None = Field(
+        None,
+        description="effective operations per sample at each step; None for over 256 steps, or where a layer hides its steps",
+    )
+    state_bytes: float | None = Field(
+        None,
+        description="what a sample leaves from one step to the next (potentials...); None where steps cannot be taken singly",
+    )
 
 
 class PhaseMemory(Part):
@@ -117,6 +126,7 @@ class Memory(Part):
 
     parameter_count: int
     parameter_bytes: int = Field(description="parameters and buffers of the network as trained")
+    footprint_bytes: int | None = Field(None, description="parameters and buffers of the network as built, before anything ran")
     optimizer_bytes: int
     saved_bytes: int
     transient_bytes: int | None
@@ -154,6 +164,13 @@ class Time(Part):
     training_throughput: float | None = Field(None, description="samples per second of training")
     between_phases: float = Field(description="time of the method's own work between phases: conversion, calibration")
     total: float = Field(description="from process start to the end of measuring")
+    measuring: float | None = Field(
+        None, description="of the total, what meters took: measured steps beyond ordinary ones, counting, timing"
+    )
+    core_wait: float | None = Field(
+        None,
+        description="share of training that threads waited for a core, added up over threads; None outside Linux",
+    )
     compile: float | None = Field(None, description="time that torch.compile took, anywhere in the run; None in records without it")
     warm_up_steps: int = Field(description="steps per phase left out of the medians")
     phases: list[PhaseTime]
@@ -180,7 +197,7 @@ class Inference(Part):
 
     latency_median: float = Field(description="seconds per batch of one sample")
     latency_samples: list[float]
-    throughput: float = Field(description="samples per second at the batch size below")
+    throughput: float = Field(description="samples per second when validation data were answered, at the batch size below")
     throughput_batch: int
 
 
@@ -195,6 +212,7 @@ class Epoch(Part):
     batches: int
     samples: int | None = None
     loading: float | None = Field(None, description="of these seconds, those in which training waited for its batches")
+    measuring: float | None = Field(None, description="seconds besides, which steps took because something was measured in them")
 
 
 class Environment(Part):

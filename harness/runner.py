@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
@@ -32,12 +33,13 @@ from harness.identity import make
 from harness.loop import EpochTrace, train
 from harness.meters.agreement import agreement
 from harness.meters.compiling import CompileMeter
+from harness.meters.contention import CoreWait
 from harness.meters.inference import latency, throughput
 from harness.meters.spikes import SpikeMeter
 from harness.meters.synops import SynopsMeter
 from harness.meters.training import TrainingMeter
 from harness.method import Method, Phase, Prediction
-from harness.record import Epoch, Gradient, Gradients, Inference, Record, Settings
+from harness.record import Environment, Epoch, Gradient, Gradients, Inference, Record, Settings, Time
 from harness.registry import Registries
 from harness.spec import RunSpec
 from harness.store import Store
@@ -45,8 +47,10 @@ from harness.summary import accuracy_part, activity_part, time_part
 from harness.task import Training
 
 MARK = "\x1espikebench "
-SYNOPS_SAMPLES = 64  # synaptic operations are costly to count, and vary little between samples
-THROUGHPUT_BATCH = 128
+SYNOPS_SAMPLES = (8, 64)  # at least and at most: synaptic operations are costly to count, and vary little between samples
+SYNOPS_SIZE = 1 << 20  # numbers in the encoded sequences of these samples
+LATENCY_SHARE = 0.005  # of the time since the run began, what measuring latency may take
+WAIT_ALLOWED = 0.03  # share of training that threads may wait for a core before times are called into question
 AGREEMENT_BATCH = 32  # the exact gradient keeps all steps of it
 
 Emit = Callable[[dict[str, Any]], None]
@@ -79,7 +83,8 @@ def execute(method: Method, spec: RunSpec, registries: Registries, started: floa
     torch.manual_seed(spec.seed)
     net = method.build().to(device)
     listener = Listener(net, device, emit)
-    trained = train(method, net, spec.seed, spec.precision, listener)
+    with CoreWait() as wait:
+        trained = train(method, net, spec.seed, spec.precision, listener)
     if keep is not None:
         keep.parent.mkdir(exist_ok=True)
         torch.save(net, keep)
@@ -92,9 +97,11 @@ def execute(method: Method, spec: RunSpec, registries: Registries, started: floa
     spikes = spike_meter.result(test.samples)
     extrapolated = extrapolate(method, net)
     emit({"event": "stage", "stage": "measuring"})
-    activity = activity_part(spikes, *count_operations(method, net))
-    speed = time_inference(method, net)
+    begin = time.perf_counter()
+    activity = activity_part(spikes, *count_operations(method, net), state_bytes(method, net))
+    speed = time_inference(method, net, validation.batches, LATENCY_SHARE * (time.time() - started))
     gradients = compare_gradients(method, net)
+    measuring = time.perf_counter() - begin + spike_meter.seconds
     report = method.report(net)
     probes = {}
     for name in spec.probes:
@@ -106,7 +113,7 @@ def execute(method: Method, spec: RunSpec, registries: Registries, started: floa
         "accuracy": accuracy_part(task.metric, test, validation, extrapolated),
         "activity": activity,
         "memory": listener.result(),
-        "time": time_part(trained, task.budget.target, task.metric, time.time() - started),
+        "time": time_part(trained, task.budget.target, task.metric, time.time() - started, measuring, wait.share),
         "inference": speed,
         "trace": [Epoch(**asdict(trace)) for trace in trained.traces],
         "gradients": gradients,
@@ -151,23 +158,36 @@ def compare_gradients(method: Method, net: nn.Module) -> Gradients | None:
 
 def count_operations(method: Method, net: nn.Module) -> tuple[Any, int]:
     """Return the synaptic operations of inference, and on how many test samples they were counted."""
-    samples = 0
+    samples, size = 0, method.steps * math.prod(method.task.input_shape)
+    limit = max(SYNOPS_SAMPLES[0], min(SYNOPS_SAMPLES[1], SYNOPS_SIZE // size))  # the same on every machine
     with SynopsMeter(net) as meter, torch.no_grad():
-        for batch in method.task.batches("test", SYNOPS_SAMPLES, limit=SYNOPS_SAMPLES):
+        for batch in method.task.batches("test", limit, limit=limit):
+            meter.begin()
             method.predict(net, batch.inputs)
             samples += len(batch.inputs)
     return meter.result(samples), samples
 
 
-def time_inference(method: Method, net: nn.Module) -> Inference:
-    """Return latency at batch size 1 and throughput at a larger one."""
-    inputs = next(method.task.batches("test", THROUGHPUT_BATCH)).inputs
+@torch.no_grad()
+def state_bytes(method: Method, net: nn.Module) -> float | None:
+    """Return the bytes that one sample more adds to the state carried from step to step; None if steps cannot be taken singly."""
+    inputs = next(method.task.batches("test", 2)).inputs
+    if len(inputs) < 2:
+        return None
+    one, two = (method.state_bytes(net, inputs[:n]) for n in (1, 2))
+    return None if one is None or two is None else two - one
 
-    def predict(some: Tensor) -> Any:
-        return method.predict(net, some)
 
-    one, many = latency(predict, inputs[:1], repeats=10), throughput(predict, inputs, repeats=3)
-    return Inference(latency_median=one.median, latency_samples=list(one.values), throughput=many.median, throughput_batch=len(inputs))
+def time_inference(method: Method, net: nn.Module, batches: Sequence[tuple[int, float]], seconds: float) -> Inference:
+    """Return latency at batch size 1, for which there are ``seconds``, and throughput in ``batches`` that were answered before."""
+    inputs = next(method.task.batches("test", 1)).inputs
+    one, many = latency(partial(method.predict, net), inputs, repeats=10, warmup=1, seconds=seconds), throughput(batches)
+    return Inference(
+        latency_median=one.median,
+        latency_samples=list(one.values),
+        throughput=many.median,
+        throughput_batch=max(samples for samples, _ in batches),
+    )
 
 
 def run_job(job: dict[str, Any], emit: Emit) -> Record:
@@ -192,13 +212,9 @@ def run_job(job: dict[str, Any], emit: Emit) -> Record:
     except Exception as error:  # a record says what happened, and the matrix goes on
         status, failed = failure.describe(error)
         sys.stderr.write(failed.traceback)
-    load = parts["environment"].load_average if "environment" in parts else None
-    if load is not None and load > parts["environment"].cores:
-        parts.setdefault("warnings", []).append(
-            f"load average {load:.1f} exceeded the {parts['environment'].cores} cores: times are not to be trusted"
-        )
-    if others:
-        parts.setdefault("warnings", []).append(f"{others} other process(es) computed on the GPUs: times are not to be trusted")
+    doubts = distrust(parts.get("environment"), parts.get("time"), others)
+    if doubts:
+        parts["warnings"] = [*parts.get("warnings", []), *(f"{doubt}: times are not to be trusted" for doubt in doubts)]
     return Record(
         key=job["key"],
         status=status,
@@ -210,6 +226,18 @@ def run_job(job: dict[str, Any], emit: Emit) -> Record:
         failure=failed,
         **parts,
     )
+
+
+def distrust(environment: Environment | None, measured: Time | None, others: int | None) -> list[str]:
+    """Return what disturbed the times of a run: the load of the machine, waits for a core, ``others`` on the GPUs."""
+    found = []
+    if environment is not None and (environment.load_average or 0) > environment.cores:
+        found.append(f"load average {environment.load_average:.1f} exceeded the {environment.cores} cores")
+    if measured is not None and (measured.core_wait or 0) > WAIT_ALLOWED:
+        found.append(f"threads of this run waited {measured.core_wait:.0%} of the training time for a core")
+    if others:
+        found.append(f"{others} other process(es) computed on the GPUs")
+    return found
 
 
 def _end_with_parent() -> None:

@@ -39,7 +39,7 @@ def accuracy_part(name: str, test: Evaluation, validation: Evaluation, extrapola
     )
 
 
-def activity_part(spikes: SpikeCount, operations: SynopsCount, counted_on: int) -> Activity:
+def activity_part(spikes: SpikeCount, operations: SynopsCount, counted_on: int, state_bytes: float | None) -> Activity:
     """Return the activity part; a network without spiking modules has no spike figures."""
     layers = [
         Layer(
@@ -67,11 +67,16 @@ def activity_part(spikes: SpikeCount, operations: SynopsCount, counted_on: int) 
         activation_sparsity=spikes.activation_sparsity,
         connection_sparsity=operations.connection_sparsity,
         synops_samples=counted_on,
+        spikes_curve=spikes.curve if layers else None,
+        synops_curve=operations.curve,
+        state_bytes=state_bytes,
     )
 
 
-def time_part(trained: Trained, target: float | None, metric_name: str, total: float) -> Time:
-    """Return the time part; ``target`` is the value of the task's main metric that is waited for.
+def time_part(
+    trained: Trained, target: float | None, metric_name: str, total: float, measuring: float = 0.0, core_wait: float | None = None
+) -> Time:
+    """Return the time part; ``target`` is the value of the main metric that is waited for, ``measuring`` what meters took after training.
 
     Medians are over the steps of all phases after the warm-up of each.
     """
@@ -100,6 +105,8 @@ def time_part(trained: Trained, target: float | None, metric_name: str, total: f
         loader_throughput=seen / loading if loading else None,
         training_throughput=seen / training if training else None,
         between_phases=trained.between,
+        measuring=measuring + sum(trace.measuring for trace in trained.traces),
+        core_wait=core_wait,
         total=total,
         warm_up_steps=WARM_UP_STEPS,
         phases=[PhaseTime(phase=name, **{part: [round(s * 1e6) for s in found[part]] for part in kept}) for name, found in samples],

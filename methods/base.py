@@ -28,6 +28,7 @@ from harness.task import Batch
 from methods.nn import backbones, heads
 from methods.nn.neuron import LIF, backends
 from methods.nn.norm import BatchNorm
+from methods.nn.stepping import FutureError, Stateful, stepping
 from methods.nn.synapse import AvgPool2d, Conv2d, DelayLine, Linear
 
 
@@ -80,6 +81,17 @@ class SpikingMethod(Method):
         loss = self.loss(self.task.final(net(self.encode(batch.inputs))), batch.targets)
         update.minimise(loss)
         return loss
+
+    def state_bytes(self, net: nn.Module, inputs: Tensor) -> int | None:
+        """Return the bytes of the states of all stateful parts; None for a network that looks at steps to come."""
+        parts = [module for module in net.modules() if isinstance(module, Stateful)]
+        try:
+            with stepping(net):
+                for now in self.encode(inputs)[:2].split(1):
+                    net(now)
+                return sum(state.numel() * state.element_size() for part in parts for state in part.carried() or ())
+        except FutureError:
+            return None
 
     def report(self, net: nn.Module) -> dict[str, Any]:
         """Return how many layers of neurons used which backend, as times depend on it."""

@@ -3,16 +3,17 @@
 ::
 
     one = latency(predict, inputs[:1], repeats=50)  # one.median seconds per call
-    many = throughput(predict, inputs)  # many.median samples per second
+    many = throughput(evaluation.batches)  # many.median samples per second
 
-``predict`` takes a batch of inputs ``[B, ...]``; put the network in eval mode first. Gradients are off.
+Throughput comes from batches that were answered anyway, so that it costs nothing. For latency, ``predict`` takes a batch of inputs
+``[B, ...]``; put the network in eval mode first. Gradients are off.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor
 
 Predict = Callable[[Tensor], Any]
+FEWEST = 3  # calls that are kept whatever they take
 
 
 @dataclass(frozen=True)
@@ -35,41 +37,40 @@ class Samples:
         return statistics.median(self.values)
 
 
-def latency(predict: Predict, inputs_one: Tensor, repeats: int = 30, warmup: int = 3) -> Samples:
+@torch.no_grad()
+def latency(predict: Predict, inputs_one: Tensor, repeats: int = 30, warmup: int = 3, seconds: float = float("inf")) -> Samples:
     """Return seconds per call of ``predict`` on ``inputs_one [1, ...]``; the first ``warmup`` calls are not kept.
 
-    Raises ValueError if the batch is not of one sample or there is nothing to repeat.
+    After ``seconds`` there are no more repeats than ``FEWEST``. Raises ValueError if the batch is not of one sample or there is nothing to
+    repeat.
     """
     if len(inputs_one) != 1:
         raise ValueError(f"latency is that of one sample; given a batch of {len(inputs_one)}")
-    return Samples(_seconds(predict, inputs_one, repeats, warmup), "s")
-
-
-def throughput(predict: Predict, inputs: Tensor, repeats: int = 5, warmup: int = 1) -> Samples:
-    """Return samples per second of ``predict`` on the batch ``inputs [B, ...]``; the first ``warmup`` calls are not kept.
-
-    Raises ValueError if the batch is empty or there is nothing to repeat.
-    """
-    if not len(inputs):
-        raise ValueError("throughput needs at least one sample; given an empty batch")
-    return Samples(tuple(len(inputs) / seconds for seconds in _seconds(predict, inputs, repeats, warmup)), "samples/s")
-
-
-@torch.no_grad()
-def _seconds(predict: Predict, inputs: Tensor, repeats: int, warmup: int) -> tuple[float, ...]:
     if repeats < 1:
         raise ValueError(f"repeats = {repeats}; at least 1 is needed")
-    found = []
-    for _ in range(warmup + repeats):
-        _wait(inputs.device)
+    found: list[float] = []
+    while len(found) < warmup + repeats and (len(found) < warmup + FEWEST or sum(found) < seconds):
+        wait(inputs_one.device)
         begin = time.perf_counter()
-        predict(inputs)
-        _wait(inputs.device)
+        predict(inputs_one)
+        wait(inputs_one.device)
         found.append(time.perf_counter() - begin)
-    return tuple(found[warmup:])
+    return Samples(tuple(found[warmup:]), "s")
 
 
-def _wait(device: torch.device) -> None:
+def throughput(batches: Sequence[tuple[int, float]]) -> Samples:
+    """Return samples per second in ``batches`` (samples, seconds) that were answered one after the other.
+
+    Of these only the largest count, and of several not the first. Raises ValueError if there is none.
+    """
+    if not batches:
+        raise ValueError("throughput needs at least one batch; none was answered")
+    size = max(samples for samples, _ in batches)
+    full = [seconds for samples, seconds in batches if samples == size]
+    return Samples(tuple(size / seconds for seconds in (full[1:] or full)), "samples/s")
+
+
+def wait(device: torch.device) -> None:
     """Wait until ``device`` has done what it was asked to do; a CPU always has."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)

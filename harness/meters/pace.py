@@ -34,6 +34,7 @@ class Pace:
         self.device, self.begin = device, time.perf_counter()
         self.loading = 0.0  # seconds that training waited for its batches
         self._off, self._timed, self._untimed = 0.0, 0, 0
+        self._compiling = 0.0  # a part of ``_off``
 
     def waiting(self, items: Iterable[Item]) -> Iterator[Item]:
         """Yield ``items``, and add up how long each was waited for."""
@@ -60,6 +61,7 @@ class Pace:
         clock.discard()
         self._wait()
         self._off += time.perf_counter() - begin
+        self._compiling += compiling.seconds
         self._untimed += 1
 
     def seconds(self) -> float:
@@ -68,6 +70,14 @@ class Pace:
         if not self._timed:
             return spent
         return self.loading + (spent - self.loading - self._off) * (1 + self._untimed / self._timed)
+
+    def measuring(self) -> float:
+        """Return the seconds that the untimed steps took beyond ordinary ones and beyond compiling; 0 if no step was timed."""
+        if not self._timed:
+            return 0.0
+        spent = time.perf_counter() - self.begin
+        ordinary = (spent - self.loading - self._off) / self._timed
+        return max(0.0, self._off - self._compiling - self._untimed * ordinary)
 
     def _wait(self) -> None:
         if self.device.type != "cpu":

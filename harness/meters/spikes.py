@@ -17,6 +17,7 @@ one, says so by a method ``carried()`` that does not return None before the call
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from math import prod
 from types import TracebackType
@@ -50,6 +51,7 @@ class SpikeCount:
     spikes_per_neuron: float  # per sample: spikes over all steps / number of neurons
     firing_rate: float  # spikes per neuron and step, over what ran
     updates_per_sample: float  # neurons of spiking layers x steps that ran, per sample
+    curve: list[float] | None  # spikes per sample at each step, all layers; None where a layer has no rates
     activation_sparsity: float | None  # share of zeros in what all activations (spiking or not) returned; None without any
     layers: dict[str, LayerSpikes]
     offenders: tuple[str, ...]  # "binary" modules that returned something else than 0 and 1 (NaN included); empty if all is well
@@ -75,6 +77,7 @@ class SpikeMeter:
         self._modules = {name: m for name, m in net.named_modules() if getattr(m, "spike_kind", None) in KINDS}
         self._tallies: dict[str, _Tally] = {}
         self._handles: list[Any] = []
+        self.seconds = 0.0  # that counting took; on a GPU, that asking for it took
 
     def __enter__(self) -> SpikeMeter:
         """Begin to listen."""
@@ -102,19 +105,26 @@ class SpikeMeter:
                 raise TypeError(
                     f"spiking module {name!r} returned {type(output).__name__}; to be counted it must return its spikes [T, B, ...]"
                 )
+            begin = time.perf_counter()
             spikes = output.detach()
             tally = self._tallies.setdefault(name, _Tally(spikes.device))
             tally.elements += spikes.numel()
             tally.shapes.add(tuple(spikes.shape[2:]))
             fired = spikes != 0
-            tally.spikes += fired.sum()
             begun, tally.step = tally.step, tally.step + len(spikes)
             tally.longest = max(tally.longest, tally.step)
             if tally.step <= LONGEST and spikes.numel():
-                tally.steps[begun : tally.step, 0] += fired.flatten(1).sum(1)
+                # Of all ways to count, this is by far the fastest on the CPU.
+                counts = torch.stack([torch.count_nonzero(now) for now in fired])
+                total = counts.sum()
+                tally.steps[begun : tally.step, 0] += counts
                 tally.steps[begun : tally.step, 1] += spikes[0].numel()
+            else:
+                total = torch.count_nonzero(fired)
+            tally.spikes += total
             if module.spike_kind == "binary":
-                tally.broken |= (fired & (spikes != 1)).any()
+                tally.broken |= torch.count_nonzero(spikes == 1) != total
+            self.seconds += time.perf_counter() - begin
 
         return count
 
@@ -144,7 +154,16 @@ class SpikeMeter:
             spikes_per_neuron=total / samples / neurons if neurons else 0.0,
             firing_rate=total / elements if elements else 0.0,
             updates_per_sample=elements / samples,
+            curve=self._curve(list(layers), samples),
             activation_sparsity=1 - active / seen if seen else None,
             layers=layers,
             offenders=tuple(offenders),
         )
+
+    def _curve(self, layers: list[str], samples: int) -> list[float] | None:
+        tallies = [self._tallies[name] for name in layers]
+        longest = max((tally.longest for tally in tallies), default=0)
+        if not longest or longest > LONGEST:
+            return None
+        total = torch.stack([tally.steps[:longest, 0].cpu() for tally in tallies]).sum(0)
+        return [count / samples for count in total.tolist()]

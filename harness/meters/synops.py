@@ -15,6 +15,9 @@ meets on its own: one image or sequence (convolutions) or one vector (linear), o
 Work that is not a weight times an input goes into ``other``: the effective operations of transposed convolutions, and what modules say of
 themselves (products of activations, as in attention) by a method ``synops_other(inputs, output)`` that returns a number for the call. Not
 counted: biases, normalisation, pooling, and neuron dynamics.
+
+Effective operations are also added up step by step where every layer shows its steps: inputs ``[T, B, ...]``, or ``[B, C, T]`` for a
+convolution over time, which says so by an attribute ``over_time`` and whose operations count at the step of its output.
 Source: NeuroBench (Yik et al., Nature Communications 2025), metric "synaptic operations"; there the AC/MAC choice is made per call,
 for the whole batch at once.
 """
@@ -32,6 +35,7 @@ from torch import Tensor, nn
 
 Synapse: TypeAlias = nn.Linear | nn.Conv1d | nn.Conv2d
 Transposed: TypeAlias = nn.ConvTranspose1d | nn.ConvTranspose2d
+LONGEST = 256  # steps up to which operations are kept step by step
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class Operations:
 class SynopsCount(Operations):
     """Synaptic operations per sample of a network; ``layers`` has the layers that ran."""
 
+    curve: list[float] | None  # effective at each step, [T]; None where a layer does not show its steps, or for more than LONGEST of them
     other: float  # operations that are not a weight times an input, and of transposed convolutions
     connection_sparsity: float | None  # share of weights that are zero; None without synapses
     layers: dict[str, Operations]
@@ -59,7 +64,8 @@ class SynopsMeter:
 
     A module whose weights are not used as they are stored (weight standardisation, quantisation) shows those it uses as
     ``effective_weight``. Only what runs is counted, so early exit and skipped branches show. An input that is one image repeated over T
-    (``expand``) counts T times. Numbers are whole and kept on the device; division by the samples comes last.
+    (``expand``) counts T times. Numbers are whole and kept on the device; division by the samples comes last. Call ``begin()`` before each
+    batch for what is done at each step; without it all calls go on with one sequence.
     """
 
     def __init__(self, net: nn.Module) -> None:
@@ -68,6 +74,9 @@ class SynopsMeter:
         self._others = {n: m for n, m in net.named_modules() if isinstance(m, Transposed) or hasattr(m, "synops_other")}
         self._counts: dict[str, Tensor] = {}  # [effective, dense, ac, nominal]
         self._other: Tensor | int = 0
+        self._curve: Tensor | None = None  # [LONGEST], of all layers
+        self._at: dict[str, int] = {}  # the step that each layer has come to
+        self._stepwise, self._longest = True, 0
         self._fan_outs: dict[tuple[str, tuple[int, ...]], tuple[int, Tensor, Tensor]] = {}
         self._handles: list[Any] = []
 
@@ -84,6 +93,23 @@ class SynopsMeter:
         while self._handles:
             self._handles.pop().remove()
 
+    def begin(self) -> None:
+        """Say that a batch of sequences comes next, from their first step."""
+        self._close()
+        self._at = {}
+
+    def _close(self) -> None:
+        self._longest = max(self._longest, *self._at.values(), 0)
+        self._stepwise &= len(set(self._at.values())) <= 1  # all layers must have come equally far
+
+    def _add_steps(self, name: str, counts: Tensor) -> None:
+        begun = self._at.get(name, 0)
+        self._at[name] = end = begun + len(counts)
+        self._stepwise &= end <= LONGEST
+        if self._stepwise:
+            self._curve = counts.new_zeros(LONGEST) if self._curve is None else self._curve
+            self._curve[begun:end] += counts
+
     def _add_other(self, module: nn.Module, inputs: Any, output: Any) -> None:
         if hasattr(module, "synops_other"):
             self._other = self._other + module.synops_other(inputs, output)
@@ -97,19 +123,28 @@ class SynopsMeter:
             x = (args[0] if args else kwargs["input"]).detach()
             repeats = 1
             unit = module.weight.dim() - 1  # dimensions of one input: features, or channels and space
+            steps = len(x) if x.dim() > unit + 1 else 0  # 0: not shown
             if x.dim() > unit and x.shape[0] > 1 and x.stride(0) == 0:
                 x, repeats = x[0], x.shape[0]
             x = x.reshape(-1, *x.shape[x.dim() - unit :])
             effective, dense = self._fan_out(name, module, x)
             nonzero = x != 0
             spiking = (~nonzero | (x.abs() == 1)).flatten(1).all(1).view(-1, *[1] * unit)
+            shown = steps // repeats if steps else 1
+            at_steps = (nonzero.unflatten(0, (shown, len(x) // shown)).sum(1) * effective).flatten(1).sum(1)
             found = [
-                (nonzero.sum(0) * effective).sum(),
+                at_steps.sum(),
                 dense.sum() * len(x),
                 ((nonzero & spiking).sum(0) * effective).sum(),
                 torch.as_tensor(output.numel() // repeats * module.weight[0].numel(), device=x.device),
             ]
             self._counts[name] = self._counts.get(name, 0) + torch.stack(found) * repeats
+            if getattr(module, "over_time", False):
+                self._add_steps(name, operations_over_time(module, nonzero))
+            elif steps:
+                self._add_steps(name, at_steps.expand(steps))
+            else:
+                self._stepwise = False
 
         return count
 
@@ -132,13 +167,23 @@ class SynopsMeter:
         whole = _operations([sum(counts[i] for counts in totals.values()) for i in range(4)], samples)
         weights = [getattr(module, "effective_weight", module.weight) for module in self._modules.values()]
         count = sum(weight.numel() for weight in weights)
+        self._close()
+        curve = [count / samples for count in self._curve[: self._longest].tolist()] if self._stepwise and self._curve is not None else None
         sparsity = 1 - sum(int(weight.count_nonzero()) for weight in weights) / count if count else None
-        return SynopsCount(*astuple(whole), float(self._other) / samples, sparsity, layers)
+        return SynopsCount(*astuple(whole), curve, float(self._other) / samples, sparsity, layers)
 
 
 def _operations(counts: list[int], samples: int) -> Operations:
     effective, dense, ac, nominal = counts
     return Operations(effective / samples, dense / samples, ac / samples, (effective - ac) / samples, nominal / samples)
+
+
+def operations_over_time(module: nn.Conv1d, nonzero: Tensor) -> Tensor:
+    """Return the effective operations ``[T]`` at each output of a convolution over time, for ``nonzero [N, C, T']`` inputs."""
+    weight: Tensor = getattr(module, "effective_weight", module.weight)
+    kernel = (weight != 0).unflatten(0, (module.groups, -1)).sum(1).double()
+    with torch.autocast(nonzero.device.type, enabled=False):
+        return nn.Conv1d._conv_forward(module, nonzero.double(), kernel, None).sum((0, 1)).round().long()
 
 
 def fan_out(module: Synapse | Transposed, mask: Tensor, shape: torch.Size) -> Tensor:

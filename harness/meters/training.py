@@ -33,6 +33,7 @@ class TrainingMeter(Observer):
     def __init__(self, net: nn.Module, device: torch.device) -> None:
         """Listen to the training of ``net``."""
         self.net, self.device = net, device
+        self.footprint_bytes = parameter_bytes(net)
         self.phases: list[PhaseMemory] = []
         self.cuda_peak: int | None = None
         self._optimizer: torch.optim.Optimizer | None = None
@@ -108,6 +109,7 @@ class TrainingMeter(Observer):
         return Memory(
             parameter_count=sum(p.numel() for p in self.net.parameters()),
             parameter_bytes=parameter_bytes(self.net),
+            footprint_bytes=self.footprint_bytes,
             optimizer_bytes=max((p.optimizer_bytes for p in self.phases), default=0),
             saved_bytes=max((p.saved_bytes for p in self.phases), default=0),
             transient_bytes=max(transient, default=None),

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from methods.nn.stepping import Stateful
+from methods.nn.stepping import FutureError, Stateful
 from methods.nn.surrogate import Arctan, spike
 
 
@@ -61,7 +61,7 @@ class PSN(ParallelNeuron):
     def charge(self, current: Tensor) -> Tensor:
         """Return ``W X + b``."""
         if self._stepping:
-            raise RuntimeError("a PSN uses future inputs and cannot run step by step; use the masked or the sliding PSN")
+            raise FutureError("a PSN uses future inputs and cannot run step by step; use the masked or the sliding PSN")
         if len(current) != self.steps:
             raise ValueError(f"this {type(self).__name__} was made for {self.steps} time steps, got {len(current)}")
         return torch.addmm(self.bias, self.matrix(), current.flatten(1)).view_as(current)
@@ -99,7 +99,7 @@ class MaskedPSN(PSN):
         if not self._stepping:
             return super().charge(current)
         if self.lam < 1:
-            raise RuntimeError(f"a masked PSN uses future inputs while lam < 1 (lam = {float(self.lam):g}); it cannot run step by step yet")
+            raise FutureError(f"a masked PSN uses future inputs while lam < 1 (lam = {float(self.lam):g}); it cannot run step by step yet")
         state = self.carried()
         inputs, start = (torch.cat([state[0], current]), int(state[1])) if state else (current, 0)
         stop = start + len(current)

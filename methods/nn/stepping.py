@@ -17,6 +17,10 @@ from contextlib import contextmanager
 from torch import Tensor, nn
 
 
+class FutureError(RuntimeError):
+    """A module cannot take one step at a time, because it looks at steps to come."""
+
+
 class Stateful(nn.Module):
     """Base of modules with a state: membrane potentials, traces, queues of past inputs, the index of the step."""
 

@@ -68,6 +68,7 @@ class DelayLine(Stateful):
         """Make ``taps`` weight matrices, ``dilation`` steps apart."""
         super().__init__()
         self.conv = nn.Conv1d(features_in, features_out, taps, dilation=dilation, bias=bias)
+        self.conv.over_time = True  # for the meter of operations
         self.past = (taps - 1) * dilation
 
     def forward(self, x: Tensor) -> Tensor:

@@ -93,8 +93,15 @@ def test_rates_at_each_step_are_those_of_all_batches():
     assert found.layers["0"].rates == pytest.approx((x >= 1).double().mean((1, 2)).tolist())
 
 
+def test_spikes_at_each_step_add_up_over_layers():
+    x = torch.randn(6, 4, 3)
+    found = count(nn.Sequential(Threshold(), Threshold()), *x.split(2, dim=1), samples=4)
+    assert found.curve == pytest.approx((2 * (x >= 1).sum((1, 2)) / 4).tolist())
+
+
 def test_rates_of_long_sequences_are_not_kept_step_by_step():
-    assert count(nn.Sequential(Threshold()), torch.ones(257, 1, 2), samples=1).layers["0"].rates is None
+    found = count(nn.Sequential(Threshold()), torch.ones(257, 1, 2), samples=1)
+    assert found.layers["0"].rates is None and found.curve is None
 
 
 def test_zeros_of_activations_that_do_not_spike_count_as_sparsity():

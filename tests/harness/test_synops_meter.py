@@ -1,5 +1,6 @@
 """Synaptic operations against loops over every output, input and tap."""
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -151,7 +152,9 @@ def test_time_first_merged_or_step_by_step_count_alike(values):
     merged.load_state_dict(conv.state_dict())
     whole = measure(conv, x, samples=3)
     assert whole.effective == conv2d_by_loops(x.flatten(0, 1), conv[0])[0] / 3
-    assert whole == measure(merged, x.flatten(0, 1), samples=3) == measure(conv, *x.split(1), samples=3)
+    assert whole == measure(conv, *x.split(1), samples=3)
+    assert replace(whole, curve=None) == measure(merged, x.flatten(0, 1), samples=3)
+    assert whole.curve == [conv2d_by_loops(now, conv[0])[0] / 3 for now in x]
 
 
 def test_a_linear_layer_on_a_sequence_counts_every_step():
@@ -164,6 +167,43 @@ def test_an_image_repeated_over_time_counts_once_per_step():
     repeated = image.unsqueeze(0).expand(4, -1, -1, -1, -1)
     assert measure(conv, repeated) == measure(conv, repeated.contiguous())
     assert measure(conv, repeated).effective == 4 * conv2d_by_loops(image, conv[0])[0]
+    assert measure(conv, repeated).curve == [conv2d_by_loops(image, conv[0])[0]] * 4
+
+
+def test_operations_at_each_step_add_up_over_layers_and_batches():
+    net, x = nn.Sequential(pruned(nn.Linear(6, 5)), nn.ReLU(), nn.Linear(5, 2)), sparse(4, 6, 6)
+    with SynopsMeter(net) as meter, torch.no_grad():
+        for batch in x.split(2, dim=1):
+            meter.begin()
+            net(batch)
+    found = meter.result(6)
+    hidden = net[:2](x).detach()
+    wanted = [linear_by_loops(x[t], net[0].weight)[0] + linear_by_loops(hidden[t], net[2].weight)[0] for t in range(4)]
+    assert found.curve == [count / 6 for count in wanted] and sum(found.curve) == pytest.approx(found.effective)
+
+
+def test_a_convolution_over_time_counts_at_the_step_of_its_output():
+    conv, x = pruned(nn.Conv1d(4, 6, 3, dilation=2, groups=2)), sparse(3, 4, 9)
+    conv.over_time = True
+    single = nn.Conv1d(4, 6, 3, dilation=2, groups=2)
+    single.load_state_dict(conv.state_dict())
+    wanted = [measure(nn.Sequential(single), x[..., t : t + 5], samples=3).effective for t in range(5)]
+    assert measure(nn.Sequential(conv), x, samples=3).curve == pytest.approx(wanted)
+
+
+def test_layers_that_do_not_show_their_steps_leave_no_curve():
+    merged, layer = nn.Sequential(nn.Flatten(0, 1), nn.Linear(6, 5)), nn.Linear(6, 5)
+    assert measure(merged, sparse(4, 3, 6)).curve is None
+    assert measure(nn.Sequential(layer), sparse(257, 1, 6)).curve is None
+    assert measure(nn.ModuleDict({"long": layer}), samples=1).curve is None
+
+
+def test_layers_that_went_unequally_far_leave_no_curve():
+    class Halved(nn.Sequential):
+        def forward(self, x):
+            return self[1](self[0](x)[::2])
+
+    assert measure(Halved(nn.Linear(6, 5), nn.Linear(5, 2)), sparse(4, 3, 6)).curve is None
 
 
 def test_the_count_per_sample_does_not_depend_on_the_batch():
