@@ -128,3 +128,67 @@ def test_sparsity_of_activations_and_connections_and_parameters_are_theirs():
     assert ours(net, x).connection_sparsity == pytest.approx(wanted["ConnectionSparsity"], abs=5e-5)  # theirs is rounded
     assert sum(p.numel() for p in net.parameters()) == wanted["ParameterCount"]
     assert parameter_bytes(net) == 4 * wanted["ParameterCount"]
+
+
+class TestKnownDisagreements:
+    """Where a figure of theirs is not what its name says; ours does not follow. Each test fails once they change it."""
+
+    def run(self, net: nn.Module, metrics: list, static: list = (), **loading) -> dict[str, object]:
+        from neurobench.benchmarks import Benchmark
+        from neurobench.models import TorchModel
+
+        data = DataLoader(TensorDataset(inputs("events", 6, 12), torch.zeros(6, dtype=torch.long)), **{"batch_size": 4, **loading})
+        return Benchmark(TorchModel(net), data, [], [lambda answers: answers.argmax(-1)], [list(static), metrics]).run(quiet=True)
+
+    def test_their_dense_count_leaves_out_the_taps_on_padding_which_our_nominal_one_has(self):
+        net, x = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1)), inputs("events", SAMPLES, 2, 7, 7)
+        found = ours(net, x)
+        assert found.dense == theirs(net, x)["Dense"] < found.nominal == 4 * 7 * 7 * 2 * 3 * 3
+
+    def test_an_exception_in_a_workload_metric_is_reported_as_zero_and_in_a_static_one_as_nothing(self):
+        from neurobench.metrics.abstract import StaticMetric, WorkloadMetric
+
+        class Wrong(WorkloadMetric):
+            def __call__(self, model, preds, data):
+                raise ValueError("cannot be had")
+
+        class WrongToo(StaticMetric):
+            def __call__(self, model):
+                raise ValueError("cannot be had")
+
+        with torch.no_grad():
+            assert self.run(nn.Linear(12, 3), [Wrong], [WrongToo]) == {"Wrong": 0.0, "WrongToo": None}
+
+    def test_a_layer_that_keeps_a_result_of_the_graph_has_no_operations_unless_gradients_are_off_and_the_network_is_fresh(self):
+        from neurobench.metrics.workload import SynapticOperations
+
+        class Keeping(nn.Linear):
+            def forward(self, x):
+                self.last = super().forward(x)
+                return self.last
+
+        used, fresh = nn.Sequential(Keeping(12, 3)), nn.Sequential(Keeping(12, 3))
+        used(torch.zeros(1, 12))
+        with SynopsMeter(used) as meter:
+            used(inputs("events", 6, 12))
+        assert meter.result(6).dense == 36
+        found = self.run(used, [SynapticOperations])["SynapticOperations"]
+        assert not found or set(found.values()) == {0.0}
+        with torch.no_grad():
+            assert self.run(fresh, [SynapticOperations])["SynapticOperations"]["Dense"] == 36
+
+    def test_averages_are_over_samples_that_were_left_out_too(self):
+        from neurobench.metrics.workload import ClassificationAccuracy
+
+        class First(nn.Module):
+            def forward(self, x):
+                return torch.eye(3)[:1].expand(len(x), -1)
+
+        assert self.run(First(), [ClassificationAccuracy])["ClassificationAccuracy"] == 1
+        assert self.run(First(), [ClassificationAccuracy], drop_last=True)["ClassificationAccuracy"] == pytest.approx(4 / 6)
+
+    def test_their_sparsity_by_layer_cannot_be_asked_for(self):
+        from neurobench.metrics.workload import ActivationSparsityByLayer
+
+        with pytest.raises(AttributeError, match="_requires_hooks"):
+            self.run(nn.Sequential(nn.Linear(12, 3), nn.ReLU()), [ActivationSparsityByLayer])
