@@ -239,6 +239,9 @@ def table(
     metrics: Annotated[str, typer.Option("--metrics", help="Columns, comma-separated. Default: a selection; `all` for every metric.")] = "",
     sort: Annotated[str, typer.Option("--sort", help="Metric to sort by, best first.")] = "test_accuracy",
     format: Annotated[str, typer.Option("--format", "-f", help="terminal, github, latex, csv or html.")] = "terminal",
+    spread: Annotated[
+        str, typer.Option("--spread", help="What stands beside a mean over seeds: deviation or interval (95 %, bootstrap).")
+    ] = "deviation",
     plugin: Plugins = None,
     results: Results = DEFAULT_RESULTS,
 ) -> None:
@@ -246,7 +249,7 @@ def table(
     from harness.commands.table import table as work
     from harness.spec import split_list
 
-    work(results, split_list(task), split_list(method), split_list(suite), split_list(metrics), sort, format, plugin or [])
+    work(results, split_list(task), split_list(method), split_list(suite), split_list(metrics), sort, format, spread, plugin or [])
 
 
 @app.command("new-method", epilog="Example: `spikebench new-method my_neuron`, edit methods/my_neuron.py, `spikebench check my_neuron`")

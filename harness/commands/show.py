@@ -55,6 +55,10 @@ def _curve(console: Console, record: Record) -> None:
         some = record.accuracy.curve_steps
         which = f"{len(some)} of {some[-1] + 1} steps, evenly spread" if some and len(some) <= some[-1] else "each step"
         console.print(f"\n[bold]{escape(record.accuracy.metric)} on test as of {which}[/]\n{shown}")
+    if record.activity:
+        for what, curve in (("Spikes", record.activity.spikes_curve), ("Effective operations", record.activity.synops_curve)):
+            if curve and len(curve) > 1:
+                console.print(f"\n[bold]{what} per sample at each step[/]\n{' '.join(f'{value:.4g}' for value in curve)}")
     if record.accuracy and record.accuracy.extrapolation:
         console.print("\n[bold]Extrapolation[/]")
         for name, value in record.accuracy.extrapolation.items():

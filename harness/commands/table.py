@@ -11,7 +11,7 @@ import typer
 from harness.matrix import canonical
 from harness.plugin import UsageError, did_you_mean
 from harness.registry import Registries
-from harness.report.table import DEFAULT_METRICS, FORMATS, Table, build, render
+from harness.report.table import DEFAULT_METRICS, FORMATS, SPREADS, Table, build, render
 from harness.store import Store, describe_broken
 
 
@@ -54,6 +54,7 @@ def table(
     metrics: Sequence[str],
     sort: str,
     style: str,
+    spread: str,
     plugin_files: Sequence[Path],
 ) -> None:
     """Print the tables of a folder of records."""
@@ -61,6 +62,8 @@ def table(
 
     if style not in FORMATS:
         raise UsageError(f"unknown format {style!r}{did_you_mean(style, FORMATS)}")
+    if spread not in SPREADS:
+        raise UsageError(f"unknown spread {spread!r}{did_you_mean(spread, SPREADS)}")
     if not folder.is_dir():
         raise UsageError(f"results folder {folder} does not exist; run something first (`spikebench bench`) or name another with --results")
     chosen = list(METRICS) if list(metrics) == ["all"] else [metric(name).name for name in metrics] or list(DEFAULT_METRICS)
@@ -68,7 +71,7 @@ def table(
     store = Store(folder)
     registries = Registries(plugin_files)
     tasks = [canonical(name, registries) for name in tasks]
-    tables, broken = build(store, tasks=tasks, methods=methods, suites=suites, metrics=chosen, sort=sort)
+    tables, broken = build(store, tasks=tasks, methods=methods, suites=suites, metrics=chosen, sort=sort, spread=spread)
     if not tables and not broken:
         raise UsageError(f"no record in {folder} fits")
     for found in tables:

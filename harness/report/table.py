@@ -21,7 +21,7 @@ from tabulate import tabulate
 
 from harness.metrics import MISSING, Metric, as_task_metric, format_value, metric, scale_for
 from harness.record import STATUSES, decode_bits
-from harness.statistics import Runs, ranks
+from harness.statistics import Runs, interval, ranks
 from harness.store import Store
 
 DEFAULT_METRICS = (
@@ -35,6 +35,7 @@ DEFAULT_METRICS = (
     "synops",
     "parameters",
 )
+SPREADS = ("deviation", "interval")  # what stands beside a mean: ± the standard deviation, or the bootstrap interval of the mean
 FORMATS = {"terminal": "simple", "github": "github", "latex": "latex_booktabs", "csv": "csv", "html": "html"}
 
 # What makes a table, and what a row carries besides metrics: name -> path in the record.
@@ -85,6 +86,11 @@ class Row:
         values = self.values(name)
         return statistics.stdev(values) if len(values) > 1 else None
 
+    def interval(self, name: str) -> tuple[float, float] | None:
+        """Return the 95 % bootstrap interval of the mean over seeds; None for fewer than three finite values."""
+        values = self.values(name)
+        return interval(values) if all(map(math.isfinite, values)) else None
+
 
 @dataclass
 class Table:
@@ -94,6 +100,7 @@ class Table:
     rows: list[Row]
     metrics: list[Metric]
     reasons: dict[str, str]
+    spread: str = "deviation"  # one of ``SPREADS``
 
     @property
     def title(self) -> str:
@@ -110,9 +117,13 @@ class Table:
         for row in self.rows:
             cells = []
             for m in self.metrics:
-                text = format_value(m, row.mean(m.name), row.deviation(m.name), scale=scales[m.name])
-                unit = scales[m.name].unit
-                cells.append(text.removesuffix(f" {unit}") if unit else text)
+                scale = scales[m.name]
+                deviation = row.deviation(m.name) if self.spread == "deviation" else None
+                text = format_value(m, row.mean(m.name), deviation, scale=scale).removesuffix(f" {scale.unit}")
+                ends = row.interval(m.name) if self.spread == "interval" else None
+                if ends is not None and row.mean(m.name) is not None:
+                    text += " [{}, {}]".format(*(format_value(m, end, scale=scale).removesuffix(f" {scale.unit}") for end in ends))
+                cells.append(text)
             lines.append([row.label, str(len(row.runs)), MISSING if row.rank is None else str(row.rank), *cells])
         return heads, lines
 
@@ -152,14 +163,19 @@ class Table:
 
 
 def render(tables: Sequence[Table], style: str) -> str:
-    """Return all tables as text. In csv they are one: a line per row, means and standard deviations in the metrics' own units."""
+    """Return all tables as text.
+
+    In csv they are one: a line per row, with means, standard deviations and ends of 95 % intervals in the metrics' own units.
+    """
     if style != "csv":
         return "\n\n".join(table.render(style) for table in tables)
     columns = list(dict.fromkeys(m.name for table in tables for m in table.metrics))
-    lines: list[list[Any]] = [[*GROUP, "method", "n", "failed", "rank", *(name for c in columns for name in (c, f"{c}_std"))]]
+    lines: list[list[Any]] = [
+        [*GROUP, "method", "n", "failed", "rank", *(f"{c}{part}" for c in columns for part in ("", "_std", "_low", "_high"))]
+    ]
     for table in tables:
         for row in table.rows:
-            figures = [value for c in columns for value in (row.mean(c), row.deviation(c))]
+            figures = [value for c in columns for value in (row.mean(c), row.deviation(c), *(row.interval(c) or (None, None)))]
             lines.append([*table.about.values(), row.label, len(row.runs), sum(row.failures.values()), row.rank, *figures])
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(lines)  # None is an empty cell
@@ -176,6 +192,7 @@ def build(
     metrics: Sequence[str] = DEFAULT_METRICS,
     sort: str = "test_accuracy",
     reasons: Mapping[tuple[str, str], str] | None = None,
+    spread: str = "deviation",
 ) -> tuple[list[Table], list[str]]:
     """Return the tables of the records that fit, and the names of unreadable files.
 
@@ -208,7 +225,8 @@ def build(
         missing = {label: why for (task, label), why in (reasons or {}).items() if task == about["task"]}
         named = [row["metric"] for row in members if row["metric"]]
         main = named[0] if named else "accuracy"
-        table = Table(about, _rows(members, as_task_metric(metric(sort), main)), [as_task_metric(m, main) for m in shown], missing)
+        ordered = _rows(members, as_task_metric(metric(sort), main))
+        table = Table(about, ordered, [as_task_metric(m, main) for m in shown], missing, spread)
         _rank(table.rows, as_task_metric(metric("test_accuracy"), main), main)
         tables.append(table)
     return tables, broken

@@ -59,6 +59,17 @@ def test_a_cell_is_mean_and_standard_deviation_over_seeds(store, add):
     assert heads[:4] == ["method", "n", "rank", "accuracy [%] ↑"]
 
 
+def test_a_cell_may_show_the_interval_of_the_mean_instead(store, add):
+    for seed, value in enumerate([0.90, 0.92, 0.97]):
+        add(seed=seed, accuracy=value)
+    add("once", accuracy=0.5)
+    table = only(store, spread="interval")
+    low, high = table.rows[0].interval("test_accuracy")
+    assert 0.9 - 1e-9 <= low < 0.93 < high <= 0.97 + 1e-9
+    (three, one) = (cells[3] for cells in table.cells()[1])
+    assert (three, one) == (f"93.00 [{100 * low:.2f}, {100 * high:.2f}]", "50.00")
+
+
 def test_one_seed_has_no_deviation(store, add):
     add(accuracy=0.9)
     _, ((_, n, _, cell, *_),) = only(store).cells()
@@ -256,6 +267,7 @@ def test_csv_is_one_table_in_the_units_of_the_metrics(table):
     assert (first["task"], first["device"], first["kind"], first["n"], first["failed"]) == ("static/digits", "Some CPU", "cpu", "2", "0")
     assert float(first["test_accuracy"]) == pytest.approx(0.85)
     assert float(first["test_accuracy_std"]) == pytest.approx(0.1 / 2**0.5)
+    assert first["test_accuracy_low"] == first["test_accuracy_high"] == ""  # two seeds make no interval
     assert lines[1]["test_accuracy_std"] == "" and float(lines[1]["spikes"]) == 1e6
     assert (lines[2]["n"], lines[2]["failed"], lines[2]["test_accuracy"]) == ("0", "1", "")
 
