@@ -10,6 +10,7 @@ operations on some samples, time inference, ask the method and the probes for th
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import math
 import os
@@ -33,7 +34,7 @@ from harness.identity import make
 from harness.loop import EpochTrace, train
 from harness.meters.agreement import agreement
 from harness.meters.compiling import CompileMeter
-from harness.meters.contention import CoreWait
+from harness.meters.contention import Contention
 from harness.meters.inference import latency, throughput
 from harness.meters.spikes import SpikeMeter
 from harness.meters.synops import SynopsMeter
@@ -48,9 +49,10 @@ from harness.task import Training
 
 MARK = "\x1espikebench "
 SYNOPS_SAMPLES = (8, 64)  # at least and at most: synaptic operations are costly to count, and vary little between samples
-SYNOPS_SIZE = 1 << 20  # numbers in the encoded sequences of these samples
+SYNOPS_SIZE = 1 << 18  # numbers in the encoded sequences of these samples
 LATENCY_SHARE = 0.005  # of the time since the run began, what measuring latency may take
 WAIT_ALLOWED = 0.03  # share of training that threads may wait for a core before times are called into question
+OTHERS_ALLOWED = 0.05  # share of the cores that other processes may use meanwhile
 AGREEMENT_BATCH = 32  # the exact gradient keeps all steps of it
 
 Emit = Callable[[dict[str, Any]], None]
@@ -83,8 +85,10 @@ def execute(method: Method, spec: RunSpec, registries: Registries, started: floa
     torch.manual_seed(spec.seed)
     net = method.build().to(device)
     listener = Listener(net, device, emit)
-    with CoreWait() as wait:
+    gc.freeze()  # the meters collect garbage; that of the imports need not be looked through each time
+    with Contention() as contention:
         trained = train(method, net, spec.seed, spec.precision, listener)
+    gc.unfreeze()
     if keep is not None:
         keep.parent.mkdir(exist_ok=True)
         torch.save(net, keep)
@@ -113,7 +117,7 @@ def execute(method: Method, spec: RunSpec, registries: Registries, started: floa
         "accuracy": accuracy_part(task.metric, test, validation, extrapolated),
         "activity": activity,
         "memory": listener.result(),
-        "time": time_part(trained, task.budget.target, task.metric, time.time() - started, measuring, wait.share),
+        "time": time_part(trained, task.budget.target, task.metric, time.time() - started, measuring, contention),
         "inference": speed,
         "trace": [Epoch(**asdict(trace)) for trace in trained.traces],
         "gradients": gradients,
@@ -235,6 +239,8 @@ def distrust(environment: Environment | None, measured: Time | None, others: int
         found.append(f"load average {environment.load_average:.1f} exceeded the {environment.cores} cores")
     if measured is not None and (measured.core_wait or 0) > WAIT_ALLOWED:
         found.append(f"threads of this run waited {measured.core_wait:.0%} of the training time for a core")
+    if environment is not None and measured is not None and (measured.other_cores or 0) > OTHERS_ALLOWED * environment.cores:
+        found.append(f"other processes used {measured.other_cores:.1f} of the {environment.cores} cores during training")
     if others:
         found.append(f"{others} other process(es) computed on the GPUs")
     return found

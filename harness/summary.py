@@ -10,6 +10,7 @@ import numpy as np
 from harness.energy import joules
 from harness.evaluate import Evaluation
 from harness.loop import EpochTrace, Trained
+from harness.meters.contention import Contention
 from harness.meters.spikes import SpikeCount
 from harness.meters.synops import SynopsCount
 from harness.metrics import Metric, as_task_metric, metric
@@ -73,9 +74,7 @@ def activity_part(spikes: SpikeCount, operations: SynopsCount, counted_on: int, 
     )
 
 
-def time_part(
-    trained: Trained, target: float | None, metric_name: str, total: float, measuring: float = 0.0, core_wait: float | None = None
-) -> Time:
+def time_part(trained: Trained, target: float | None, metric_name: str, total: float, measuring: float, contention: Contention) -> Time:
     """Return the time part; ``target`` is the value of the main metric that is waited for, ``measuring`` what meters took after training.
 
     Medians are over the steps of all phases after the warm-up of each.
@@ -106,7 +105,8 @@ def time_part(
         training_throughput=seen / training if training else None,
         between_phases=trained.between,
         measuring=measuring + sum(trace.measuring for trace in trained.traces),
-        core_wait=core_wait,
+        core_wait=contention.core_wait,
+        other_cores=contention.other_cores,
         total=total,
         warm_up_steps=WARM_UP_STEPS,
         phases=[PhaseTime(phase=name, **{part: [round(s * 1e6) for s in found[part]] for part in kept}) for name, found in samples],
