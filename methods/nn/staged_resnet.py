@@ -33,9 +33,9 @@ class StagedResNet(nn.Module):
     """Stem and stages: ``[T, B, C, H, W] -> one level per stage``, and with ``average`` the mean over space of the last.
 
     ``stem`` gives ``width`` channels at ``stride``; ``resized`` is the size to which it first brings the image, if it does. ``block`` makes
-    a block. ``pool``: makes a 2x2 pooling after each stage. ``end``: makes what turns the features of a stage into those that heads see
-    (they are not handed on), from the level and whether it is the last; default: nothing. Raises ValueError if the image is too small to be
-    pooled so often.
+    a block. ``pool``: makes a 2x2 pooling that follows each stage. ``end``: makes what turns the features of a stage, before pooling, into
+    those that heads see and later stages do not, from the level and whether it is the last; default: nothing. Raises ValueError if the
+    image is too small to be pooled so often.
     """
 
     def __init__(
@@ -64,14 +64,13 @@ class StagedResNet(nn.Module):
         for number, stage in enumerate(stages):
             size, total = tuple(-(-side // stage.stride) for side in size), total * stage.stride
             shapes = [(width if i == 0 else stage.width, stage.width, stage.stride if i == 0 else 1) for i in range(stage.blocks)]
-            modules = [block(*shape) for shape in shapes]
             if pool:
-                modules.append(pool(2))
                 size, total = tuple(side // 2 for side in size), total * 2
             width = stage.width
-            self.stages.append(nn.Sequential(*modules))
+            self.stages.append(nn.Sequential(*[block(*shape) for shape in shapes]))
             self.levels.append(Level(width, size, total))
             self.ends.append(end(self.levels[-1], number == len(stages) - 1) if end else nn.Identity())
+        self.pool = pool(2) if pool else nn.Identity()
         self.average = GlobalAvgPool2d() if average else None
         if average:
             self.levels.append(Level(width, (1, 1), max(image)))
@@ -79,7 +78,12 @@ class StagedResNet(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         """Return the features of every stage, each ``[T, B, C, H, W]``, and the averaged ones ``[T, B, C, 1, 1]``."""
         found, x = [], self.stem(x)
-        for stage, end in zip(self.stages, self.ends, strict=True):
+        for number, (stage, end) in enumerate(zip(self.stages, self.ends, strict=True)):
             x = stage(x)
-            found.append(end(x))
+            seen = end(x)
+            found.append(self.pool(seen))
+            if seen is x:
+                x = found[-1]
+            elif number < len(self.stages) - 1:
+                x = self.pool(x)
         return found if self.average is None else [*found, self.average(found[-1])]

@@ -269,3 +269,29 @@ def test_the_recipe_is_that_of_the_code():
     assert (t.lr, t.weight_decay, t.label_smoothing, t.epochs, t.batch_size) == (0.1, 1e-5, 0.1, 125, 256)
     assert MsResnet(Registries().task("static/imagenet", budget="paper"), track="recipe").options.net == "104"
     assert MsResnet(Registries().task("detection/digit-scenes"), track="recipe").options.net == "budget"
+
+
+@pytest.mark.parametrize("options", [{}, {"net": "cifar", "blocks": 2}, {"connect": "vanilla"}])
+def test_single_steps_equal_the_parallel_run(options):
+    method = MsResnet(Digits(), options)
+    torch.manual_seed(0)
+    net = method.build().double()
+    x = torch.randn(4, 3, 1, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    net(x)  # statistics of its own
+    net.eval()
+    with torch.no_grad(), stepping(net):
+        serial = torch.cat([net(x[t : t + 1]) for t in range(4)])
+    assert serial.abs().max() > 0
+    torch.testing.assert_close(serial, net(x).detach())
+
+
+@pytest.mark.parametrize("options", [{}, {"net": "cifar"}])
+def test_one_sample_and_one_step_can_be_learnt_from(options):
+    method = MsResnet(Digits(), options, steps=1)
+    torch.manual_seed(0)
+    net = method.build().train()
+    inputs, targets, _ = next(method.task.batches("train", 1))
+    loss = method.loss(method.task.final(net(method.encode(inputs))), targets)
+    loss.backward()
+    assert all(p.grad.isfinite().all() for p in net.parameters() if p.grad is not None)
+    assert net.head.readout.weight.grad.count_nonzero() > 0

@@ -298,3 +298,30 @@ def test_the_report_tells_which_convolutions_see_spikes():
     assert first_stage == [0, 0, 0, 0]
     assert second_convolutions == [0, 0]
     assert max(report["real_inputs"]) > 0.5
+
+
+@pytest.mark.parametrize("options", [{}, {"net": "cifar", "boosting": True}, {"residual": "membrane", "answer": "spike_count"}])
+def test_single_steps_equal_the_parallel_run(options):
+    method = SResnet(Digits(), options)
+    torch.manual_seed(0)
+    net = method.build().double()
+    x = torch.randn(4, 3, 1, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for _ in range(20):
+        net(x)  # statistics of its own
+    net.eval()
+    with torch.no_grad(), stepping(net):
+        serial = torch.cat([net(x[t : t + 1]) for t in range(4)])
+    assert serial.abs().max() > 0
+    torch.testing.assert_close(serial, net(x).detach())
+
+
+@pytest.mark.parametrize("options", [{}, {"net": "cifar"}])
+def test_one_sample_and_one_step_can_be_learnt_from(options):
+    method = SResnet(Digits(), options, steps=1)
+    torch.manual_seed(0)
+    net = method.build().train()
+    inputs, targets, _ = next(method.task.batches("train", 1))
+    loss = method.loss(method.task.final(net(method.encode(inputs))), targets)
+    loss.backward()
+    assert all(p.grad.isfinite().all() for p in net.parameters() if p.grad is not None)
+    assert net.head.readout.weight.grad.count_nonzero() > 0

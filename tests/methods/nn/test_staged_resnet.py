@@ -52,6 +52,14 @@ def test_what_ends_a_level_is_not_handed_on_to_the_next_stage():
     assert asked == [(4, False), (6, True)]
 
 
+def test_levels_are_pooled_after_their_end_and_the_stream_is_pooled_without_it():
+    net = StagedResNet((1, 8, 8), stem(1, 4), 4, (Stage(4, 1), Stage(6, 1)), block, pool=AvgPool2d, end=lambda level, last: nn.ReLU())
+    x = torch.rand(2, 1, 1, 8, 8)
+    first = net.stages[0](net.stem(x))
+    torch.testing.assert_close(net(x)[0], net.pool(first.relu()))
+    torch.testing.assert_close(net(x)[1], net.pool(net.stages[1](net.pool(first)).relu()))
+
+
 def test_an_image_too_small_to_be_pooled_so_often_is_refused():
     with pytest.raises(ValueError, match="an image of 4x8 cannot be halved 3 times"):
         StagedResNet((1, 4, 8), stem(1, 2), 2, (Stage(2, 1),) * 3, block, pool=AvgPool2d)
