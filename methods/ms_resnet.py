@@ -13,6 +13,9 @@ adds ``w^2`` and has the squared gain ``1 + w^2 / a``; over L blocks the product
 
     spikebench run -t static/digits -m "ms_resnet[blocks=16],ms_resnet[blocks=16,connect=vanilla],ms_resnet[blocks=16,connect=add]"
 
+Measured on static/digits (``net=cifar,width=8``, 4 epochs of Adam at 0.01, two seeds), validation accuracy at 8 and at 32 layers: membrane
+0.93, 0.95 and 0.95, 0.96; vanilla 0.89, 0.92 and 0.32, 0.50; add 0.92, 0.92 and 0.87, 0.87.
+
 Networks: the budget's widths (ours: 3x3 stem, blocks and a pooling of the stream per width), ``cifar`` of ``6 * blocks + 2`` layers (ours;
 482 layers are ``blocks=80``), and those for ImageNet. Heads see the (pooled) spikes of one more layer of neurons. Energy is the harness's,
 which books the 1x1 convolutions of shortcuts as multiply-accumulates since their inputs are real; public figures often leave them out.
