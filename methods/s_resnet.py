@@ -13,6 +13,9 @@ at a time, for a table of differences::
 
     spikebench run -t static/digits -m "s_resnet,s_resnet[residual=membrane],s_resnet[residual=none],s_resnet[norm=bn]"
 
+Measured so on static/digits (``net=cifar,blocks=2,width=8``, 4 epochs of Adam at 0.01, T = 4), validation accuracy, mean of two seeds: default
+0.93; residual membrane 0.40, none 0.17; norm bn 0.88; no shift 0.89; reset to zero 0.87; input poisson 0.70; spike count 0.63; boosting 0.91.
+
 ``boosting`` averages ten votes per class (``methods/nn/votes.py``): no new functions, only another optimisation. Networks: the budget's
 widths (ours: blocks and a pooling per width, the first block of a stage changes the channels), or ``cifar``.
 """
@@ -47,7 +50,7 @@ from methods.nn.votes import Votes
 from methods.nn.watch import Watch
 
 CONNECT: dict[str, Connect] = {"spikes": "add", "membrane": "vanilla", "none": "plain"}
-ABLATION: tuple[str, ...] = ("residual=membrane", "residual=none", "norm=bn", "norm=tdbn", "bntt_bias=false", "reset=zero", "input=poisson")
+ABLATION: tuple[str, ...] = ("residual=membrane", "residual=none", "norm=bn", "bntt_bias=false", "reset=zero", "input=poisson")
 ABLATION += ("answer=spike_count", "boosting=true")  # one change at a time from the default
 
 
@@ -99,7 +102,7 @@ class SResnet(SpikingMethod):
             "spikes", description="what a shortcut joins: spikes, currents before the neurons, or there is none"
         )
         norm: Literal["bntt", "bn", "tdbn"] = Field(
-            "bntt", description="normalisation per time step, or over time too (tdbn: to the threshold)"
+            "bntt", description="normalisation per time step, or over time too; tdbn is bn but for residual=membrane, as the threshold is 1"
         )
         bntt_bias: bool = Field(True, description="let BNTT shift as well, as the published networks do")
         reset: Literal["subtract", "zero"] = Field("subtract", description="what a spike does to the potential")

@@ -212,6 +212,12 @@ def test_a_reset_to_zero_forgets_what_is_above_threshold():
         assert neuron.carried()[0].item() == 0
 
 
+@pytest.mark.parametrize(("residual", "same"), [("spikes", True), ("membrane", False)])
+def test_at_threshold_one_tdbn_is_bn_but_for_added_currents(residual, same):
+    bn, tdbn = (make(norm=name, residual=residual)[1](images()) for name in ("bn", "tdbn"))
+    assert torch.equal(bn, tdbn) == same
+
+
 def test_tdbn_scales_added_branches_and_bn_does_not():
     assert [SResnet(Digits(), {"norm": name}).norm(3, 0.5).scale for name in ("bn", "tdbn")] == [1.0, 0.5]
     assert isinstance(SResnet(Digits(), {"norm": "bn"}).norm(3), BatchNorm)
