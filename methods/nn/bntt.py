@@ -1,10 +1,11 @@
-"""Batch normalisation through time (BNTT): statistics and a scale of their own for every time step, and no shift.
+"""Batch normalisation through time (BNTT): statistics and a scale of their own for every time step; a shift only where asked for.
 
 For currents ``x[t]`` of channel ``c``, over batch and space at step ``t`` only::
 
     y[t] = gamma[t, c] * (x[t] - mean[t, c]) / sqrt(var[t, c] + eps)        eps = 1e-4
 
-``gamma`` shapes when a layer fires. Where the gammas of all layers have become small, later steps carry no information: ``exit_step``.
+With ``bias`` a shift ``beta[t, c]`` is added. ``gamma`` shapes when a layer fires. Where the gammas of all layers have
+become small, later steps carry no information: ``exit_step``.
 Source: "Revisiting batch normalization for training low-latency deep spiking neural networks from scratch" (Kim and Panda, Frontiers in
 Neuroscience 15:773954, 2021). The rule that ignores an early dip is ours.
 """
@@ -19,13 +20,14 @@ from methods.nn.stepping import Stateful
 
 
 class BatchNormThroughTime(Stateful):
-    """BNTT of currents ``[T, B, C, ...]`` for at most ``steps`` time steps; ``gamma [steps, C]`` is all there is to learn."""
+    """BNTT of currents ``[T, B, C, ...]`` for at most ``steps`` time steps; learnt: ``gamma [steps, C]``, and with ``bias`` ``beta``."""
 
-    def __init__(self, features: int, steps: int, eps: float = 1e-4, momentum: float = 0.1) -> None:
+    def __init__(self, features: int, steps: int, eps: float = 1e-4, momentum: float = 0.1, bias: bool = False) -> None:
         """Make a normalisation of ``features`` channels over ``steps`` time steps."""
         super().__init__()
         self.steps, self.eps, self.momentum = steps, eps, momentum
         self.gamma = nn.Parameter(torch.ones(steps, features))
+        self.beta = nn.Parameter(torch.zeros(steps, features)) if bias else None
         self.register_buffer("running_mean", torch.zeros(steps, features))
         self.register_buffer("running_var", torch.ones(steps, features))
 
@@ -41,7 +43,8 @@ class BatchNormThroughTime(Stateful):
         # buffers are views, updated in place.
         folded = x.transpose(0, 1).flatten(1, 2)
         mean, var, gamma = (part[start:stop].flatten() for part in (self.running_mean, self.running_var, self.gamma))
-        y = F.batch_norm(folded, mean, var, gamma, None, self.training, self.momentum, self.eps)
+        beta = None if self.beta is None else self.beta[start:stop].flatten()
+        y = F.batch_norm(folded, mean, var, gamma, beta, self.training, self.momentum, self.eps)
         return y.unflatten(1, x.shape[0:3:2]).transpose(0, 1)
 
     def extra_repr(self) -> str:

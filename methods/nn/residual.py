@@ -56,8 +56,9 @@ class ResidualBlock(nn.Module):
     """One block on ``[T, B, C, H, W]``; see the module's docstring for ``connect``.
 
     ``zero_init`` sets weight and bias of the branch's last normalisation to 0 (``and``: bias 1), which makes the block an identity
-    for binary inputs where the shape is kept; ``and`` and ``vanilla`` need integrate-and-fire neurons of threshold 1 for that. Raises
-    ValueError for an unknown ``connect``, channels that a bottleneck cannot quarter, or ``zero_init`` with ``plain``.
+    for binary inputs where the shape is kept; ``and`` and ``vanilla`` need integrate-and-fire neurons of threshold 1 for that. Without
+    ``spiking_shortcut`` a shortcut that changes the shape has no neurons, so that reals are joined (that of ``vanilla`` never has).
+    Raises ValueError for an unknown ``connect``, channels that a bottleneck cannot quarter, or ``zero_init`` with ``plain``.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class ResidualBlock(nn.Module):
         connect: Connect = "add",
         bottleneck: bool = False,
         zero_init: bool = False,
+        spiking_shortcut: bool = True,
     ) -> None:
         """Make branch and shortcut."""
         super().__init__()
@@ -92,7 +94,7 @@ class ResidualBlock(nn.Module):
         self.branch = nn.Sequential(*layers)
         self.shortcut: nn.Module = nn.Identity()
         if connect != "plain" and (stride != 1 or features_in != features_out):
-            ends = nn.Identity() if vanilla else parts.neuron(features_out)
+            ends = parts.neuron(features_out) if spiking_shortcut and not vanilla else nn.Identity()
             self.shortcut = Layer(parts.conv(features_in, features_out, 1, stride), parts.norm(features_out, scale), ends)
         self.neuron = parts.neuron(features_out) if vanilla else nn.Identity()
         if zero_init:
