@@ -5,12 +5,12 @@ else, and gates and constants do not decay. Currents pass tdBN with a threshold 
 
     tdBN(x) = weight * alpha * 0.5 * (x - mean) / std + bias      alpha = 1; 1/sqrt(2) on each of two branches that are added
 
-``neuron``: glif; or what it is compared with in the same network, all with the same surrogate, threshold ``vth`` and no gradient kept out of
-the reset: lif (hard reset, leak ``tau``), lif_soft (reset by subtraction), plif (the leak learnt per layer).
+``neuron``: glif; or what it is compared with in the same network, all with the same surrogate, threshold ``vth`` and no gradient kept out
+of the reset: lif (hard reset, leak ``tau``), lif_soft (reset by subtraction), plif (the leak learnt per layer).
 
-``net``: budget, the reference network of the task; 18 and 19, the ResNets for CIFAR (neurons after the sum, every shortcut normalised); 18ms
-and 34ms, those for ImageNet (neurons before each convolution, none after the sum); wide7b, for events (seven blocks whose spikes are
-added, four average poolings). The conductance ``g`` has a value per time step: a network answers for the T that it was made for only.
+``net``: budget, the reference network of the task; 18 and 19, the ResNets for CIFAR (neurons after the sum, every shortcut normalised);
+18ms and 34ms, those for ImageNet (neurons before each convolution of a branch, none after the sum); wide7b, for events (seven blocks whose
+spikes are added, four average poolings). The conductance ``g`` has a value per time step: a network answers for the T it was made for only.
 """
 
 from __future__ import annotations
@@ -68,12 +68,10 @@ class Glif(SpikingMethod):
             Claim("test_accuracy", "value", 0.6810, "static/imagenet", "ResNet-18MS, T=6", README),
             Claim("test_accuracy", "value", 0.7810, "events/cifar10-dvs", "7B-wideNet, T=16; last epoch 0.767", f"{README}; log"),
             Claim("test_accuracy", "property", None, "static/cifar100", "higher than with LIF (neuron=lif) in the same net", "abstract"),
-            Claim(
-                "test_accuracy", "property", None, "any", "neurons become heterogeneous in training (report: std > 0)", "analysis in the paper"
-            ),
+            Claim("test_accuracy", "property", None, "any", "training makes neurons differ (report: std > 0)", "analysis in the paper"),
         ),
-        reconstructed="paper body not read, equations are the code's; of the nets for ImageNet stem, strides and shortcuts follow MS-ResNet's, "
-        "the shortcuts normalised as those for CIFAR are; layer-wise gates start as channel-wise ones (in the code their sign is reversed)",
+        reconstructed="paper body not read; equations are the code's, stem, strides and shortcuts of nets for ImageNet as in MS-ResNet, "
+        "the shortcuts normalised as in those for CIFAR; layer-wise gates start as channel-wise ones (the code reverses their sign)",
     )
 
     threshold = 0.5  # V_th of tdBN
@@ -106,7 +104,7 @@ class Glif(SpikingMethod):
         if o.net != "budget" and len(task.input_shape) != 3:
             raise UsageError(f"glif: net={o.net} is for images, {task.card.name} has samples {list(task.input_shape)}; allowed: budget")
         if o.net == "wide7b" and min(task.input_shape[1:]) < 16:
-            raise UsageError(f"glif: net=wide7b halves images 4 times, {task.card.name} has {list(task.input_shape[1:])}; use net=18 or budget")
+            raise UsageError(f"glif: net=wide7b halves images 4 times, these are {list(task.input_shape[1:])}; use net=18 or budget")
         leak = o.vth / (2 * self.steps) if o.leak == "auto" else o.leak
         if not 0 < leak < 1:
             raise UsageError(f"glif: option leak = {leak} is not allowed; allowed: auto, or a number between 0 and 1, both excluded")

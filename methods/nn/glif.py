@@ -9,12 +9,12 @@ conductance ``g [T, C]``, which has a value per time step. For currents ``x [T, 
          - (1 - ga) revth s[t-1]                        reset: ga = 0 subtracts revth
     s[t] = 1[u[t] > vth],   ds/du = 1[|u - vth| < 1/2]
 
-``al, be, ga`` of 0 and 1 are eight plain LIF neurons; (1, 0, 1) is the usual one. No gradient is kept out of the reset. A gate is used as it
-is, or with ``hard`` as ``1[gate > 1/2]`` with the gradient of the gate itself.
+``al, be, ga`` of 0 and 1 are eight plain LIF neurons; (1, 0, 1) is the usual one. No gradient is kept out of the reset. A gate is used as
+it is, or with ``hard`` as ``1[gate > 1/2]`` with the gradient of the gate itself.
 
-Backends: "reference" is the loop below; "compiled" the same step through ``methods.nn.compiled``, with the same spikes bit for bit. Compiling
-takes seconds per shape, so "auto" does so for what is called thousands of times: in training mode, where gradients are wanted, for batches
-as large as the largest so far. All else, so the remainder of an epoch and evaluation, takes the loop.
+Backends: "reference" is the loop below; "compiled" the same step through ``methods.nn.compiled``, with the same spikes bit for bit.
+Compiling takes seconds per shape, so "auto" does so for what is called thousands of times: in training mode, where gradients are wanted,
+for batches as large as the largest so far. All else, so the remainder of an epoch and evaluation, takes the loop.
 
 Source: "GLIF: A Unified Gated Leaky Integrate-and-Fire Neuron for Spiking Neural Networks" (Yao et al., NeurIPS 2022).
 """
@@ -87,7 +87,7 @@ class GLIF(Stateful):
         self,
         steps: int,
         channels: int | None = None,
-        start: Start = Start(),  # noqa: B008 - a frozen dataclass
+        start: Start = Start(),
         hard: bool = False,
         surrogate: Surrogate = Rectangle(),  # noqa: B008 - a frozen dataclass
         strict: bool = True,
