@@ -201,7 +201,7 @@ class Glif(SpikingMethod):
         own = sum(p.numel() for neuron in neurons for p in neuron.parameters())
         return {
             **found,
-            "neuron_backends": dict(Counter(neuron.used for neuron in neurons if neuron.used)),
+            "neuron_backends": dict(Counter(n.trained_with or n.used for n in neurons)),
             "mean": {name: [layer[name].mean().item() for layer in values] for name in Values._fields},
             "std": {name: [layer[name].std(correction=0).item() for layer in values] for name in Values._fields},
             "histograms": {**self._histograms, "end": histograms(net)},

@@ -77,7 +77,7 @@ class GLIF(Stateful):
 
     ``channels``: gates and constants per channel; None: one of each for the layer (``g`` has a value per step in both). Parameters are the
     logits ``gates [3, C]``, ``constants [4, C]`` (tau, vth, leak, revth) and ``conductance [T, C]``: ``(7 + T) C`` numbers. ``used`` is the
-    backend of the last call. Raises ValueError for an unknown backend, a ``steps`` below 1, and currents of another number of steps
+    backend of the last call, ``trained_with`` that of full batches in training. Raises ValueError for an unknown backend, a ``steps`` below 1, and currents of another number of steps
     or channels (inside ``stepping``: more steps in all).
     """
 
@@ -102,6 +102,7 @@ class GLIF(Stateful):
         self.steps, self.channels, self.hard, self.backend = steps, channels, hard, backend
         self.surrogate, self.strict = surrogate, strict
         self.used: str | None = None
+        self.trained_with: str | None = None
         self._largest = 0  # numbers in a current that was compiled for
         count = channels or 1
         self.gates = nn.Parameter(torch.empty(3, count).uniform_(-0.1, 0.1))
@@ -123,6 +124,8 @@ class GLIF(Stateful):
         state, start, parameters, gains = self._prepared(current)
         compiled = self.backend == "compiled" or (self.backend == "auto" and self._worth_compiling(current))
         self.used = "compiled" if compiled else "reference"
+        if self.training and (compiled or self.trained_with is None):
+            self.trained_with = self.used
         if compiled:
             spikes, state = _compiled(self.surrogate, self.strict)(current, state, parameters, (gains,))
         else:

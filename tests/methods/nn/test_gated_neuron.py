@@ -72,6 +72,7 @@ def test_auto_compiles_full_batches_in_training_and_loops_otherwise(uncompiled):
     assert neuron.eval() is neuron and used(full) == "reference"
     with stepping(neuron.train()):
         assert used(full[:1]) == "reference"
+    assert neuron.trained_with == "compiled"
 
 
 def test_auto_takes_the_loop_where_nothing_can_compile(monkeypatch):
