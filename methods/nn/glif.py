@@ -77,8 +77,8 @@ class GLIF(Stateful):
 
     ``channels``: gates and constants per channel; None: one of each for the layer (``g`` has a value per step in both). Parameters are the
     logits ``gates [3, C]``, ``constants [4, C]`` (tau, vth, leak, revth) and ``conductance [T, C]``: ``(7 + T) C`` numbers. ``used`` is the
-    backend of the last call, ``trained_with`` that of full batches in training. Raises ValueError for an unknown backend, a ``steps`` below 1, and currents of another number of steps
-    or channels (inside ``stepping``: more steps in all).
+    backend of the last call, ``trained_with`` that of full batches in training. Raises ValueError for an unknown backend, a ``steps`` below
+    1, and currents of another number of steps or channels (inside ``stepping``: of more steps in all).
     """
 
     spike_kind = "binary"
