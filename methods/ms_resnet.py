@@ -34,13 +34,12 @@ from harness import plugin
 from harness.plugin import Card, Claim
 from harness.task import Task
 from methods.base import SpikingMethod
-from methods.nn.backbones import Level
 from methods.nn.layer import Layer
 from methods.nn.membrane_block import MembraneBlock, isometry
 from methods.nn.neuron import LIF
 from methods.nn.norm import BatchNorm
 from methods.nn.residual import DEPTHS, ResidualBlock, fraction_not_binary
-from methods.nn.staged_resnet import Stage, StagedResNet, cifar_stages
+from methods.nn.staged_resnet import Stage, StagedResNet, cifar_stages, spiking_ends
 from methods.nn.surrogate import Rectangle
 from methods.nn.synapse import Conv2d
 from methods.nn.watch import Watch
@@ -134,15 +133,11 @@ class MsResnet(SpikingMethod):
         kernel, stride = (7, 2) if self.options.net in IMAGENET else (3, 1)
         return Layer(self.conv(channels, width, kernel, stride, first=True), self.norm(width), end)
 
-    def end(self, level: Level, last: bool) -> nn.Module:
-        """Return neurons for a level of the stream that the head looks at."""
-        wanted = level.stride in self.task.head.strides if self.task.head.strides else last
-        return self.neuron(level.channels) if wanted and self.options.connect == "membrane" else nn.Identity()
-
     def backbone(self) -> nn.Module:
         """Return the network that ``net`` names."""
         o, spec = self.options, self.task.budget.backbone
-        make = partial(StagedResNet, self.task.input_shape, block=self.block, end=self.end)
+        end = spiking_ends(self.task.head.strides, self) if o.connect == "membrane" else None
+        make = partial(StagedResNet, self.task.input_shape, block=self.block, end=end)
         if o.net == "budget":
             stages = tuple(Stage(width, o.blocks * spec.depth) for width in spec.widths)
             return make(self.stem(spec.widths[0]), spec.widths[0], stages, pool=self.pool)

@@ -23,24 +23,35 @@ from methods.nn.synapse import AvgPool2d
 class MembraneBlock(nn.Module):
     """``F(x) + S(x)`` on ``[T, B, C, H, W]``; see the module's docstring.
 
-    ``zero_init`` starts the weight of the branch's last normalisation at 0; ``pooled`` makes a shortcut average before it convolves. Raises
-    ValueError for ``zero_init`` with a normalisation that has no weight.
+    ``zero_init`` starts the weight of the branch's last normalisation at 0; ``pooled`` makes a shortcut average before it convolves.
+    ``balanced`` scales both normalisations before the sum by 1/sqrt(2), and normalises the shortcut also where it is the identity, so that
+    the sum of uncorrelated currents varies as each layer's do (GLIF's networks). Raises ValueError for ``zero_init`` with a normalisation
+    that has no weight.
     """
 
     def __init__(
-        self, features_in: int, features_out: int, stride: int, parts: Parts, zero_init: bool = True, pooled: bool = False
+        self,
+        features_in: int,
+        features_out: int,
+        stride: int,
+        parts: Parts,
+        zero_init: bool = True,
+        pooled: bool = False,
+        balanced: bool = False,
     ) -> None:
         """Make branch and shortcut."""
         super().__init__()
+        scale = 2**-0.5 if balanced else 1.0
         self.branch = nn.Sequential(
             parts.neuron(features_in),
             Layer(parts.conv(features_in, features_out, 3, stride), parts.norm(features_out), parts.neuron(features_out)),
-            Layer(parts.conv(features_out, features_out, 3), parts.norm(features_out), nn.Identity()),
+            Layer(parts.conv(features_out, features_out, 3), parts.norm(features_out, scale), nn.Identity()),
         )
-        self.shortcut: nn.Module = nn.Identity()
+        self.shortcut: nn.Module = parts.norm(features_out, scale) if balanced else nn.Identity()
         if stride != 1 or features_in != features_out:
             halved = pooled and stride != 1
-            change = Layer(parts.conv(features_in, features_out, 1, 1 if halved else stride), parts.norm(features_out), nn.Identity())
+            conv = parts.conv(features_in, features_out, 1, 1 if halved else stride)
+            change = Layer(conv, parts.norm(features_out, scale), nn.Identity())
             self.shortcut = nn.Sequential(AvgPool2d(stride, ceil_mode=True), change) if halved else change
         if zero_init:
             weight = getattr(self.branch[-1].norm, "weight", None)

@@ -58,7 +58,8 @@ class ResidualBlock(nn.Module):
     ``zero_init`` sets weight and bias of the branch's last normalisation to 0 (``and``: bias 1), which makes the block an identity
     for binary inputs where the shape is kept; ``and`` and ``vanilla`` need integrate-and-fire neurons of threshold 1 for that. Without
     ``spiking_shortcut`` a shortcut that changes the shape has no neurons, so that reals are joined (that of ``vanilla`` never has).
-    Raises ValueError for an unknown ``connect``, channels that a bottleneck cannot quarter, or ``zero_init`` with ``plain``.
+    ``norm_identity`` normalises the shortcut of a vanilla block also where it has no convolution. Raises ValueError for an unknown
+    ``connect``, channels that a bottleneck cannot quarter, or ``zero_init`` with ``plain``.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class ResidualBlock(nn.Module):
         bottleneck: bool = False,
         zero_init: bool = False,
         spiking_shortcut: bool = True,
+        norm_identity: bool = False,
     ) -> None:
         """Make branch and shortcut."""
         super().__init__()
@@ -92,7 +94,7 @@ class ResidualBlock(nn.Module):
         scale = 2**-0.5 if vanilla else 1.0
         layers.append(Layer(parts.conv(i, o, kernel, by), parts.norm(o, scale), nn.Identity() if vanilla else parts.neuron(o)))
         self.branch = nn.Sequential(*layers)
-        self.shortcut: nn.Module = nn.Identity()
+        self.shortcut: nn.Module = parts.norm(features_out, scale) if norm_identity and vanilla else nn.Identity()
         if connect != "plain" and (stride != 1 or features_in != features_out):
             ends = parts.neuron(features_out) if spiking_shortcut and not vanilla else nn.Identity()
             self.shortcut = Layer(parts.conv(features_in, features_out, 1, stride), parts.norm(features_out, scale), ends)
@@ -128,7 +130,8 @@ class ResNet(nn.Module):
     """A stage per width: a layer that changes the channels (if they change), ``blocks`` blocks, a 2x2 pooling.
 
     ``[T, B, C, H, W] -> one level per stage`` with strides 2, 4, 8..., as those of ``ConvNet``. ``kernels``: of the first layer, which sees
-    the data, and of later changes of channels. Raises ValueError if the image is too small for so many stages.
+    the data, and of later changes of channels. ``pools``: only so many of the last stages end with a pooling; None: all. Raises ValueError
+    if the image is too small for so many poolings.
     """
 
     def __init__(
@@ -139,12 +142,15 @@ class ResNet(nn.Module):
         block: Block,
         blocks: int = 1,
         kernels: tuple[int, int] = (3, 1),
+        pools: int | None = None,
     ) -> None:
         """Make the stages; ``block`` makes a block."""
         super().__init__()
         channels, height, width = input_shape
-        if min(height, width) >> len(widths) < 1:
-            raise ValueError(f"an image of {height}x{width} cannot be halved {len(widths)} times")
+        pools = len(widths) if pools is None else pools
+        if min(height, width) >> pools < 1:
+            raise ValueError(f"an image of {height}x{width} cannot be halved {pools} times")
+        stride = 1
         self.stages = nn.ModuleList()
         self.levels: list[Level] = []
         for depth, features in enumerate(widths):
@@ -153,9 +159,12 @@ class ResNet(nn.Module):
                 conv = parts.conv(channels, features, kernels[depth > 0], first=depth == 0)
                 modules.append(Layer(conv, parts.norm(features), parts.neuron(features)))
             modules += [block(features, features, 1) for _ in range(blocks)]
-            self.stages.append(nn.Sequential(*modules, parts.pool(2)))
-            channels, height, width = features, height // 2, width // 2
-            self.levels.append(Level(features, (height, width), 2 ** (depth + 1)))
+            if depth >= len(widths) - pools:
+                modules.append(parts.pool(2))
+                height, width, stride = height // 2, width // 2, 2 * stride
+            self.stages.append(nn.Sequential(*modules))
+            channels = features
+            self.levels.append(Level(features, (height, width), stride))
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Return the features of every stage, each ``[T, B, C, H, W]``."""
@@ -191,9 +200,7 @@ class DeepResNet(nn.Module):
             self.levels.append(Level(features, (height, width), 4 * 2**depth))
         self.pool = GlobalAvgPool2d()
         self.levels.append(Level(channels, (1, 1), max(input_shape[1:])))
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        start_by_fan_out(self)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Return the features of every stage, each ``[T, B, C, H, W]``, and the global average of the last."""
@@ -207,3 +214,10 @@ class DeepResNet(nn.Module):
 def fraction_not_binary(x: Tensor) -> float:
     """Return the fraction of ``x`` that is neither 0 nor 1: what an energy count for binary spikes would miss."""
     return float(torch.logical_and(x != 0, x != 1).double().mean())
+
+
+def start_by_fan_out(net: nn.Module) -> None:
+    """Draw the weights of all convolutions of ``net`` anew: Kaiming normal, fan-out."""
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -6,12 +6,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from methods.nn.backbones import Level
+from methods.nn.parts import Parts
 from methods.nn.residual import Block, GlobalAvgPool2d
 
 
@@ -87,3 +88,12 @@ class StagedResNet(nn.Module):
             elif number < len(self.stages) - 1:
                 x = self.pool(x)
         return found if self.average is None else [*found, self.average(found[-1])]
+
+
+def spiking_ends(strides: Sequence[int], parts: Parts) -> Callable[[Level, bool], nn.Module]:
+    """Return the ``end`` of a network whose blocks pass currents on: neurons where a head looks, at ``strides`` or at the last level."""
+
+    def end(level: Level, last: bool) -> nn.Module:
+        return parts.neuron(level.channels) if (level.stride in strides if strides else last) else nn.Identity()
+
+    return end

@@ -79,22 +79,10 @@ def test_how_much_faster_is_a_quotient_of_medians():
     assert "2.50" in text
 
 
-def test_gates_forced_to_their_corners_make_the_loop_a_plain_lif():
-    steps, channels = 6, 3
-    form = glif.GLIF(steps, channels, compiled=False)
-    with torch.no_grad():
-        form.logits[:3] = torch.tensor([50.0, -50.0, 50.0])[:, None, None, None]  # exponential leak, plain input, hard reset
-        form.logits[3:5] = torch.tensor([0.3, 0.8]).logit()[:, None, None, None]
-    current = torch.randn(steps, 2, channels, 4, 4, generator=torch.Generator().manual_seed(0))
-    expected = LIF(0.3, threshold=0.8, backend="reference")(current)
-    torch.testing.assert_close(form(current), expected)
-    assert 0 < expected.mean() < 1
-
-
 @pytest.mark.filterwarnings("ignore")  # theirs
 def test_the_gated_neuron_of_spikingjelly_agrees_with_the_loop():
     pytest.importorskip("spikingjelly")
-    form = glif.GLIF(4, 16, compiled=False)
+    form = glif.ours(4, 16, "reference")
     current, g = torch.randn(2, 4, 2, 16, 8, 8, generator=torch.Generator().manual_seed(0)).unbind(0)
     theirs = glif.forward_backward(glif.spikingjelly(form, 4, 16), current, g)()
     torch.testing.assert_close(theirs, glif.forward_backward(form, current, g)())
