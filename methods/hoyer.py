@@ -50,7 +50,7 @@ class Hoyer(SpikingMethod):
         venue="arXiv 2212.10170; revised at ICLR 2024",
         year=2022,
         family="direct",
-        summary="Train at one time step, with thresholds at the Hoyer extremum of each activation map and a penalty that empties around them.",
+        summary="Train at one time step, with thresholds at the Hoyer extremum of each map and a penalty that clears their surroundings.",
         compared_with=("stbp", "ann"),  # and its own extremum=none, fixed and learnt
         claims=(
             Claim("steps_used", "property", None, "any", "one time step, trained from scratch", "abstract"),
@@ -64,14 +64,14 @@ class Hoyer(SpikingMethod):
                 "VGG-16, T=1; the best of six checkpoints (0.9315 to 0.9392), not all of the final method",
                 "comment in the official repository",
             ),
-            Claim("synops", "property", None, "static/cifar10", "better accuracy for the operations than SNNs, BNNs, AdderNets", "abstract"),
+            Claim("synops", "property", None, "static/cifar10", "better accuracy per operation than SNNs, BNNs, AdderNets", "abstract"),
             Claim("firing_rate", "property", None, "any", "higher than with a fixed or plainly learnt threshold", "abstract"),
             Claim("test_accuracy", "property", None, "any", "falls less with noise on the potentials than without the penalty", "abstract"),
             Claim("test_accuracy", "property", None, "detection/coco", "works as backbone of a detector", "abstract"),
         ),
-        reconstructed="paper body not read, equations are the code's. Ours: statistics, penalty and detached reset of the multi-step variant; "
-        "normalised hidden layers and the fifth pooling of the VGG for large images; channels and shortcut pooling of the ResNets; detection "
-        "trained from scratch with spikes in the head's tower; a drop of the learning rate restarts the optimiser; no warm-up",
+        reconstructed="paper body not read, equations are the code's. Ours: statistics, penalty and detached reset of the multi-step "
+        "variant; normalised hidden layers and the fifth pooling of the VGG for large images; channels and shortcut pooling of the ResNets; "
+        "detection trained from scratch, with spikes in the head's tower; a drop of the learning rate restarts the optimiser; no warm-up",
     )
 
     class Options(plugin.Options):
@@ -87,7 +87,7 @@ class Hoyer(SpikingMethod):
         start: Start = Field("zero", description="running extremum: from 0 as in the code, corrected for that, or from the first batch")
         leak: float = Field(0.5, description="several steps: fraction of the potential kept", ge=0, le=1)
         reset: Reset = Field("soft", description="several steps: what a spike does to the potential")
-        net: Literal["task", "vgg16", "resnet18", "resnet34", "resnet50"] = Field("task", description="the task's network or a published one")
+        net: Literal["task", "vgg16", "resnet18", "resnet34", "resnet50"] = Field("task", description="the task's or a published network")
         dropout: float = Field(0.1, description="share of spikes silenced in training (net = vgg16)", ge=0, lt=1)
         decay: Literal["all", "weights"] = Field("all", description="weight decay on all parameters, or on weights of synapses only")
         amsgrad: bool = Field(False, description="AMSGrad variant of Adam")
@@ -101,7 +101,9 @@ class Hoyer(SpikingMethod):
         self.history: list[list[float]] = []  # before each epoch, the mean threshold of every layer
         if self.options.net != "task" and len(task.input_shape) != 3:
             shape = list(task.input_shape)
-            raise UsageError(f"hoyer: net = {self.options.net!r} is for images; {task.card.name} has inputs of shape {shape}, use net = 'task'")
+            raise UsageError(
+                f"hoyer: net = {self.options.net!r} is for images; {task.card.name} has inputs of shape {shape}, use net = 'task'"
+            )
 
     def time_steps(self, task: Task, asked: int | None) -> int:
         """Return the data's own T, or for static data 1 unless more are asked for."""
@@ -196,8 +198,8 @@ class Hoyer(SpikingMethod):
         rates, near = self._activity(net)
         return {
             **super().report(net),
-            "clip_value": [abs(float(neuron.v)) for neuron in neurons],
-            "threshold": [float(neuron.threshold().mean()) for neuron in neurons],
+            "clip_value": [neuron.v.detach().abs().item() for neuron in neurons],
+            "threshold": [neuron.threshold().mean().item() for neuron in neurons],
             "threshold_by_epoch": self.history,
             "rate": rates,
             "near_threshold": near,
@@ -205,7 +207,7 @@ class Hoyer(SpikingMethod):
         }
 
     def _note(self, net: nn.Module) -> None:
-        self.history.append([float(neuron.threshold().mean()) for neuron in thresholds(net)])
+        self.history.append([neuron.threshold().mean().item() for neuron in thresholds(net)])
 
     @torch.no_grad()
     def _activity(self, net: nn.Module) -> tuple[list[float], list[float]]:

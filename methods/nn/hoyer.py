@@ -9,15 +9,15 @@ For potentials ``m [B, C, ...]`` of one time step and one learnt number ``v`` pe
     H = sum(x)^2 / sum(x^2)                Hoyer-square of the whole tensor;  dH/dx = (2 S/Q)(1 - x S/Q),  S = sum(x), Q = sum(x^2)
 
 The gradient of H is zero at the extremum of the whole tensor, positive below and negative above: descent pushes potentials away from it. H
-is the same for ``x`` and ``|v| x``. What differs is whether ``v`` takes a gradient: penalty "clipped" (``clamp(m, 0, |v|)``, |v| held fixed,
+is the same for ``x`` and ``|v| x``. What differs is whether ``v`` takes a gradient: penalty "clipped" (``clamp(m, 0, |v|)``, v held fixed,
 as in the official VGG code) or "normalised" (``clamp(m / |v|, 0, 1)``, as the abstract has it).
 
 In training E is that of the batch, and ``running <- 0.9 running + 0.1 E``; in eval mode ``running`` stands for E. It starts at 0 and is far
 too low for the first 30 batches or so; ``start`` says what to do about that: "zero" nothing, as the official code; "corrected" divides by
 ``1 - 0.9^n`` (as Adam does); "first" begins with the E of the first batch. Vectors ``[B, C]`` have an extremum of the whole tensor.
 
-One step needs no state. With several, ``m[t] = leak * m[t-1] + I[t]``, less ``|v| * scale * E`` after a spike (reset "soft", kept out of the
-gradient; "none": never). E is that of the step, all steps share ``running``, and H is the mean over steps: these are ours.
+One step needs no state. With several, ``m[t] = leak * m[t-1] + I[t]``, less ``|v| * scale * E`` after a spike (reset "soft", kept out of
+the gradient; "none": never). E is that of the step, all steps share ``running``, and H is the mean over steps: these are ours.
 Source: "Hoyer Regularizer Is All You Need for Ultra Low-Latency Spiking Neural Networks" (Datta, Liu, Beerel, arXiv 2212.10170).
 """
 
@@ -156,7 +156,7 @@ class HoyerThreshold(Stateful):
 
     def extra_repr(self) -> str:
         """Return the settings for printing."""
-        return f"channels={self.channels}, extremum={self.extremum}, v={float(self.v):g}, scale={self.scale:g}, window={self.window}"
+        return f"channels={self.channels}, extremum={self.extremum}, v={self.v.item():g}, scale={self.scale:g}, window={self.window}"
 
 
 @contextmanager

@@ -2,8 +2,8 @@
 
 A block of a current ``x``, its shape kept or changed (half the size, other channels)::
 
-    y = BN(conv3x3(spike(x))) + shortcut              basic: one convolution
-    y = conv1x1(spike(BN(...3x3... 1x1...))) + shortcut   bottleneck: BN, spike, convolution, three times; four times the channels
+    y = BN(conv3x3(spike(x))) + shortcut      basic
+    y = f1(f3(f1(x))) + shortcut              bottleneck, fk(x) = conv_kxk(spike(BN(x))); four times the channels, a quarter of them inside
     shortcut = x,  or  conv1x1(spike(BN(maxpool(x)))) where the shape changes
 
 Stem: convolution, BN, spike, convolution, BN, spike, convolution, 3x3 max pooling of stride 2, BN. It ends with spikes of the mean over
