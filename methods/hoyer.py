@@ -70,7 +70,7 @@ class Hoyer(SpikingMethod):
             Claim("test_accuracy", "property", None, "detection/coco", "works as backbone of a detector", "abstract"),
         ),
         reconstructed="paper body not read, equations are the code's. Ours: statistics, penalty and detached reset of the multi-step "
-        "variant; normalised hidden layers and the fifth pooling of the VGG for large images; channels and shortcut pooling of the ResNets; "
+        "variant; normalised hidden layers and the fifth pooling of the VGG for large images; channels, shortcut pooling of the ResNets; "
         "detection trained from scratch, with spikes in the head's tower; a drop of the learning rate restarts the optimiser; no warm-up",
     )
 

@@ -1,4 +1,4 @@
-"""The Hoyer plugin: T = 1, its loss, networks, recipe and figures. The numbered tests of the card are in ``nn/test_hoyer.py``."""
+"""The Hoyer plugin: T = 1, its loss, networks, recipe and figures. The numbered tests of the card are in ``nn/test_hoyer_threshold.py``."""
 
 from __future__ import annotations
 
