@@ -16,7 +16,6 @@ the multi-step variant of the official code, which none of the claims needs.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -30,6 +29,7 @@ from harness.plugin import Card, Claim, UsageError
 from harness.task import Batch, Task
 from methods.base import SpikingMethod
 from methods.nn.hoyer import Extremum, HoyerThreshold, Penalty, Reset, Start, Window, penalties
+from methods.nn.input_noise import noisy
 from methods.nn.pool_first_vgg import PLAN, PoolFirstVgg
 from methods.nn.spike_first_resnet import DEPTHS, DEPTHS_SMALL, LARGE, SpikeFirstResNet
 from methods.nn.stepping import stepping
@@ -100,10 +100,8 @@ class Hoyer(SpikingMethod):
         super().__init__(task, *args, **kwargs)
         self.history: list[list[float]] = []  # before each epoch, the mean threshold of every layer
         if self.options.net != "task" and len(task.input_shape) != 3:
-            shape = list(task.input_shape)
-            raise UsageError(
-                f"hoyer: net = {self.options.net!r} is for images; {task.card.name} has inputs of shape {shape}, use net = 'task'"
-            )
+            given = f"{task.card.name} has inputs of shape {list(task.input_shape)}"
+            raise UsageError(f"hoyer: net = {self.options.net!r} is for images; {given}, use net = 'task'")
 
     def time_steps(self, task: Task, asked: int | None) -> int:
         """Return the data's own T, or for static data 1 unless more are asked for."""
@@ -236,7 +234,7 @@ class Hoyer(SpikingMethod):
     @torch.no_grad()
     def _score(self, net: nn.Module, sigma: float) -> float:
         scorer = self.task.scorer()
-        with noisy(net, sigma, self.task.device):
+        with noisy(thresholds(net), sigma):
             for batch in self.task.batches("test", 64, limit=256):
                 scorer.update(self.task.final(net(self.encode(batch.inputs))).float().cpu(), batch.targets.cpu())
         return scorer.compute()[self.task.metric]
@@ -245,20 +243,3 @@ class Hoyer(SpikingMethod):
 def thresholds(net: nn.Module) -> list[HoyerThreshold]:
     """Return the spiking layers of a network."""
     return [module for module in net.modules() if isinstance(module, HoyerThreshold)]
-
-
-@contextmanager
-def noisy(net: nn.Module, sigma: float, device: torch.device) -> Iterator[None]:
-    """Add Gaussian noise of standard deviation ``sigma``, always the same, to what enters the spiking layers of ``net``."""
-    drawn = torch.Generator(device).manual_seed(0)
-
-    def add(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        (x,) = args
-        return (x + sigma * torch.randn(x.shape, generator=drawn, dtype=x.dtype, device=device),)
-
-    handles = [module.register_forward_pre_hook(add) for module in thresholds(net)] if sigma else []
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

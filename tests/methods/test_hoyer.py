@@ -13,8 +13,9 @@ from harness.evaluate import evaluate
 from harness.loop import make_optimizer, train
 from harness.plugin import UsageError
 from harness.task import Backbone, Budget, Data, Head, TaskCard, Training
-from methods.hoyer import Hoyer, noisy, thresholds
+from methods.hoyer import Hoyer, thresholds
 from methods.nn.hoyer import HoyerThreshold, penalties
+from methods.nn.input_noise import noisy
 from methods.nn.norm import BatchNorm
 from methods.nn.pool_first_vgg import PLAN, PoolFirstVgg
 from methods.nn.spike_first_resnet import DEPTHS, SpikeFirstBlock, SpikeFirstResNet
@@ -203,9 +204,9 @@ def test_large_noise_on_potentials_changes_answers_and_leaves_no_trace():
     x = torch.randn(1, 8, 1, 8, 8)
     net.train()(x)
     plain = net.eval()(x)
-    with noisy(net, 0.5, torch.device("cpu")):
+    with noisy(thresholds(net), 0.5):
         one = net(x)
-    with noisy(net, 0.5, torch.device("cpu")):
+    with noisy(thresholds(net), 0.5):
         again = net(x)
     assert torch.equal(one, again) and not torch.equal(one, plain)
     assert torch.equal(net(x), plain)
