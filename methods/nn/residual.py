@@ -126,7 +126,8 @@ class ResNet(nn.Module):
     """A stage per width: a layer that changes the channels (if they change), ``blocks`` blocks, a 2x2 pooling.
 
     ``[T, B, C, H, W] -> one level per stage`` with strides 2, 4, 8..., as those of ``ConvNet``. ``kernels``: of the first layer, which sees
-    the data, and of later changes of channels. Raises ValueError if the image is too small for so many stages.
+    the data, and of later changes of channels. ``pools``: how many stages, the first ones, end with the pooling; default: all. Raises
+    ValueError if the image is too small for so many.
     """
 
     def __init__(
@@ -137,12 +138,14 @@ class ResNet(nn.Module):
         block: Block,
         blocks: int = 1,
         kernels: tuple[int, int] = (3, 1),
+        pools: int | None = None,
     ) -> None:
         """Make the stages; ``block`` makes a block."""
         super().__init__()
         channels, height, width = input_shape
-        if min(height, width) >> len(widths) < 1:
-            raise ValueError(f"an image of {height}x{width} cannot be halved {len(widths)} times")
+        pools = len(widths) if pools is None else pools
+        if min(height, width) >> pools < 1:
+            raise ValueError(f"an image of {height}x{width} cannot be halved {pools} times")
         self.stages = nn.ModuleList()
         self.levels: list[Level] = []
         for depth, features in enumerate(widths):
@@ -151,9 +154,12 @@ class ResNet(nn.Module):
                 conv = parts.conv(channels, features, kernels[depth > 0], first=depth == 0)
                 modules.append(Layer(conv, parts.norm(features), parts.neuron(features)))
             modules += [block(features, features, 1) for _ in range(blocks)]
-            self.stages.append(nn.Sequential(*modules, parts.pool(2)))
-            channels, height, width = features, height // 2, width // 2
-            self.levels.append(Level(features, (height, width), 2 ** (depth + 1)))
+            if depth < pools:
+                modules.append(parts.pool(2))
+                height, width = height // 2, width // 2
+            self.stages.append(nn.Sequential(*modules))
+            channels = features
+            self.levels.append(Level(features, (height, width), 2 ** min(depth + 1, pools)))
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Return the features of every stage, each ``[T, B, C, H, W]``."""
