@@ -166,8 +166,9 @@ class Bntt(SpikingMethod):
         return self.training.weight_decay if given is None else given
 
     def _updates(self) -> int:
-        """Return the iterations of an epoch."""
-        return max(1, round(len(self.task.split("train")) / self.training.batch_size))
+        """Return the iterations of an epoch; a last batch of a single sample is left out in training."""
+        full, rest = divmod(len(self.task.split("train")), self.training.batch_size)
+        return full + (rest > 1) or 1
 
     def exit_step(self, net: nn.Module) -> int:
         """Return how many time steps inference takes."""

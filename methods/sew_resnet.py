@@ -126,7 +126,11 @@ class SewResnet(SpikingMethod):
     def supports(cls, task: Task) -> str | None:
         """Return why not: events of sensors without pixels have no space either."""
         reason = super().supports(task)
-        return reason or (None if len(task.input_shape) == 3 else f"{cls.cannot['sequences']}: {list(task.input_shape)}")
+        try:
+            flat = len(task.input_shape) != 3
+        except UsageError:  # the shape is that of files which are missing
+            flat = False
+        return reason or (f"{cls.cannot['sequences']}: {list(task.input_shape)}" if flat else None)
 
     def __init__(self, task: Task, options: Mapping[str, Any] | None = None, *args: Any, **kwargs: Any) -> None:
         """Bind to a task; raise UsageError where ``zero_init`` cannot give an identity or ``train_frames`` cannot be drawn."""

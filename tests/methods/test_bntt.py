@@ -463,7 +463,7 @@ def test_decay_exponent_sums_the_learning_rates_of_the_schedule(schedule, epochs
     assert decay_exponent(training, 13, 0.01) == pytest.approx(0.01 * total / 0.2, rel=1e-9)
 
 
-@pytest.mark.parametrize(("count", "batch_size"), [(64, 16), (65, 16), (66, 16), (1, 16)])
+@pytest.mark.parametrize(("count", "batch_size"), [(64, 16), (49, 16), (50, 16), (60, 16), (1, 16)])
 def test_automatic_decay_shrinks_an_idle_gamma_to_exp_minus_three(count, batch_size):
     training = {"epochs": 20, "lr": 0.1, "batch_size": batch_size}
     bound = Bntt(Bars(), {"gamma_decay": "auto"}, training=training)

@@ -412,6 +412,7 @@ def test_frames_cannot_be_drawn_from_an_image_nor_more_than_there_are():
 def test_events_of_a_sensor_without_pixels_are_refused_with_a_reason():
     assert "a sequence has no space: [140]" in SewResnet.supports(paper_task("events/shd"))
     assert SewResnet.supports(Recordings()) is None
+    assert SewResnet.supports(Registries().tasks.load("static/npz")()) is None  # its shape is that of a file not named yet
 
 
 def test_the_recipe_of_dvs_gesture_is_that_of_its_log():
