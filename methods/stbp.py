@@ -89,9 +89,7 @@ class Stbp(SpikingMethod):
         norm: Literal["tdbn", "bn", "none", "sws"] = Field(
             "tdbn", description="normalisation of currents; sws: standardised weights instead, the network of the online methods"
         )
-        readout: Literal["mean", "rate"] = Field(
-            "mean", description="mean linear answers, task's loss; or firing rates, squared error"
-        )
+        readout: Literal["mean", "rate"] = Field("mean", description="mean linear answers, task's loss; or firing rates, squared error")
         network: Literal["task", "cnn"] = Field("task", description="the task's backbone, or STBP's 32C3-AP2-32C3-AP2-128")
         rate_drops: float | None = Field(
             None, description="fraction of the epochs after which, again and again, the learning rate falls to a tenth", gt=0, le=1
