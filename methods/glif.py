@@ -136,7 +136,7 @@ class Glif(SpikingMethod):
         if net == "budget":
             return super().backbone()
         if net == "wide7b":
-            return ResNet(shape, WIDE7B, self, partial(ResidualBlock, parts=self, connect="add"), kernels=(1, 1), pools=4)
+            return ResNet(shape, WIDE7B, self, partial(ResidualBlock, parts=self, connect="add"), kernels=(1, 1), pooled=range(3, 7))
         preactivated = net in IMAGENET
         stages, (width, kernel, stride) = (IMAGENET[net], (64, 7, 2)) if preactivated else (CIFAR[net], (CIFAR[net][0].width, 3, 1))
         stem = Layer(

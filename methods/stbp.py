@@ -3,24 +3,45 @@
 The network is unrolled over T steps; the derivative of the spike is replaced by a surrogate; tdBN normalises currents over batch,
 space and time, scaled to the threshold. Read-out (ours, as in later work): mean over time of a linear, non-spiking layer, and
 cross-entropy. Suite defaults (ours): threshold 1, leak 0.5, triangular surrogate, hard reset kept out of the gradient.
+
+STBP's own read-out is ``readout="rate"``: firing rates of output neurons, mean squared error to one-hot classes; its input, one Bernoulli
+draw per pixel and step, is the encoding ``rate`` of static tasks: ``static/mnist[encoding=rate]``. In its code the learning rate falls to a
+tenth every 40 of 100 epochs: ``rate_drops = 0.4``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
+import torch.nn.functional as F
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from harness import plugin
-from harness.plugin import Card, Claim
+from harness.method import Phase
+from harness.plugin import Card, Claim, UsageError
 from harness.task import Task
 from methods.base import SpikingMethod
-from methods.nn import normaliser_free
+from methods.nn import normaliser_free, surrogate
 from methods.nn.neuron import LIF
 from methods.nn.norm import BatchNorm
-from methods.nn.surrogate import SURROGATES
+from methods.nn.rate_drops import rate_drops
+from methods.nn.surrogate import SURROGATES, Surrogate
 from methods.nn.synapse import Conv2d, DelayLine
+from methods.nn.vgg import Plan, Vgg
+
+CNN: Plan = (32, "P", 32, "P")  # 3x3 convolutions; 128 fully connected neurons follow
+SHAPES: dict[str, Callable[[float], Surrogate]] = {  # by the width ``a`` of the card
+    "rectangle": surrogate.Rectangle,
+    "triangle": surrogate.Triangle,
+    "polynomial": surrogate.Polynomial,
+    "sigmoid": lambda a: surrogate.Sigmoid(1 / a),
+    "gauss": surrogate.Gauss,
+    "arctan": surrogate.Arctan,
+    "fast_sigmoid": surrogate.FastSigmoid,
+    "piecewise_quadratic": surrogate.piecewise_quadratic,
+}
 
 
 class Stbp(SpikingMethod):
@@ -62,23 +83,34 @@ class Stbp(SpikingMethod):
         surrogate: Literal["rectangle", "triangle", "polynomial", "sigmoid", "gauss", "arctan", "fast_sigmoid", "piecewise_quadratic"] = (
             Field("triangle", description="derivative that stands in for that of the spike")
         )
+        surrogate_width: float | None = Field(None, description="a of the surrogate's formula; None: the suite's, 1 for most", gt=0)
         reset: Literal["hard", "soft", "none"] = Field("hard", description="what a spike does to the potential")
         detach_reset: bool = Field(True, description="keep gradients out of the reset")
         norm: Literal["tdbn", "bn", "none", "sws"] = Field(
             "tdbn", description="normalisation of currents; sws: standardised weights instead, the network of the online methods"
         )
+        readout: Literal["mean", "rate"] = Field("mean", description="mean linear answers, task's loss; or firing rates, squared error")
+        network: Literal["task", "cnn"] = Field("task", description="the task's backbone, or STBP's 32C3-AP2-32C3-AP2-128")
+        rate_drops: float | None = Field(
+            None, description="fraction of the epochs after which, again and again, the learning rate falls to a tenth", gt=0, le=1
+        )
 
     options: Options
 
     def __init__(self, task: Task, *args: Any, **kwargs: Any) -> None:
-        """Bind to a task."""
+        """Bind to a task; raise UsageError for a read-out by rates or a network of images where the task has no use for them."""
         super().__init__(task, *args, **kwargs)
         self.threshold = self.options.threshold
+        if self.options.readout == "rate" and (task.head.kind != "classify" or task.readout != "mean"):
+            raise UsageError(f"stbp: readout = 'rate' is for classes answered over all steps, not for {task.name}; allowed: 'mean'")
+        if self.options.network == "cnn" and len(task.input_shape) != 3:
+            raise UsageError(f"stbp: network = 'cnn' is for images, not for {task.name} of {list(task.input_shape)}; allowed: 'task'")
 
     def neuron(self, features: int) -> nn.Module:
         """Return LIF neurons; they fire strictly above threshold, as STBP's do."""
         o = self.options
-        return LIF(o.leak, o.threshold, o.reset, o.detach_reset, SURROGATES[o.surrogate], strict=True)
+        shape = SURROGATES[o.surrogate] if o.surrogate_width is None else SHAPES[o.surrogate](o.surrogate_width)
+        return LIF(o.leak, o.threshold, o.reset, o.detach_reset, shape, strict=True)
 
     def norm(self, features: int, scale: float = 1.0) -> nn.Module:
         """Return tdBN, ordinary batch normalisation, or nothing."""
@@ -100,10 +132,10 @@ class Stbp(SpikingMethod):
         return DelayLine(features_in, features_out, taps, dilation, bias=self.options.norm == "none")
 
     def readout(self, features_in: int, features_out: int) -> nn.Module:
-        """Return the linear read-out of a classifier."""
-        if self.options.norm == "sws":
-            return normaliser_free.readout(features_in, features_out)
-        return super().readout(features_in, features_out)
+        """Return the linear read-out of a classifier, with neurons where rates are read."""
+        sws = self.options.norm == "sws"
+        linear = normaliser_free.readout(features_in, features_out) if sws else super().readout(features_in, features_out)
+        return nn.Sequential(linear, self.neuron(features_out)) if self.options.readout == "rate" else linear
 
     def readout_conv(self, features_in: int, features_out: int) -> nn.Module:
         """Return the read-out of a detector."""
@@ -111,8 +143,27 @@ class Stbp(SpikingMethod):
             return normaliser_free.readout_conv(features_in, features_out)
         return super().readout_conv(features_in, features_out)
 
+    def backbone(self) -> nn.Module:
+        """Return the task's reference backbone or the network of STBP's code."""
+        return Vgg(self.task.input_shape, CNN, self, hidden=128) if self.options.network == "cnn" else super().backbone()
+
+    def phases(self, net: nn.Module) -> Iterator[Phase]:
+        """Yield one phase, or one for each learning rate."""
+        period = self.options.rate_drops
+        return rate_drops(self.training, period) if period else super().phases(net)
+
+    def loss(self, output: Tensor, targets: Tensor) -> Tensor:
+        """Return the task's loss of answers ``[B, ...]``, or the mean squared error of rates ``[B, classes]`` to one-hot classes."""
+        if self.options.readout == "mean":
+            return super().loss(output, targets)
+        return F.mse_loss(output, F.one_hot(targets, self.task.head.classes).to(output.dtype))
+
     def recipe(self, task: Task) -> dict[str, Any]:
-        """Return the tdBN settings that could be read: SGD 0.1 with momentum, rectangular surrogate, threshold 0.5, leak 0.25."""
+        """Return the settings of STBP's code for MNIST, else those of tdBN that could be read."""
+        if task.card.name == "static/mnist":
+            neuron = {"leak": 0.2, "threshold": 0.5, "surrogate": "rectangle", "detach_reset": False, "norm": "none"}
+            training = {"optimizer": "adam", "lr": 1e-3, "schedule": "constant", "rate_drops": 0.4, "epochs": 100, "batch_size": 100}
+            return neuron | training | {"readout": "rate", "network": "cnn", "steps": 20}
         return {
             "leak": 0.25,
             "threshold": 0.5,

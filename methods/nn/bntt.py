@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from harness.task import Training
 from methods.nn.stepping import Stateful
 
 
@@ -52,12 +53,15 @@ class BatchNormThroughTime(Stateful):
         return f"{self.gamma.shape[1]}, steps={self.steps}, eps={self.eps:g}"
 
 
-def gamma_table(net: nn.Module) -> Tensor:
-    """Return the mean gamma of every BNTT layer of ``net`` at every step, ``[layers, T]``, in the order of the modules."""
-    layers = [module.gamma.detach().mean(1) for module in net.modules() if isinstance(module, BatchNormThroughTime)]
-    if not layers:
+def gamma_table(net: nn.Module, largest: bool = False) -> Tensor:
+    """Return the mean gamma (``largest``: the largest ``|gamma|``) of every BNTT layer of ``net`` at every step, ``[layers, T]``.
+
+    Layers are in the order of the modules; raises ValueError if there is none.
+    """
+    gammas = [module.gamma.detach() for module in net.modules() if isinstance(module, BatchNormThroughTime)]
+    if not gammas:
         raise ValueError("the network has no BNTT layer, so no time step to exit at")
-    return torch.stack(layers)
+    return torch.stack([gamma.abs().amax(1) if largest else gamma.mean(1) for gamma in gammas])
 
 
 def exit_step(table: Tensor, threshold: float = 0.1) -> int:
@@ -67,3 +71,18 @@ def exit_step(table: Tensor, threshold: float = 0.1) -> int:
     """
     awake = (table >= threshold).any(0).nonzero()
     return int(awake.max()) + 1 if len(awake) else 1
+
+
+def decay_exponent(training: Training, updates: int, decay: float) -> float:
+    """Return x such that SGD shrinks a gamma that gets no gradient by the factor ``exp(-x)``: ``decay * sum of lr / (1 - momentum)``.
+
+    ``updates``: iterations per epoch; the sum is over all iterations, by the schedule of the settings. Source: ours.
+    """
+    epochs = training.epochs
+    if training.schedule == "cosine":
+        mean = (epochs + 1) / (2 * epochs)
+    elif training.schedule == "drops":
+        mean = sum(0.1 ** sum(epoch >= round(share * epochs) for share in (0.5, 0.7, 0.9)) for epoch in range(epochs)) / epochs
+    else:
+        mean = 1.0
+    return decay * training.lr * mean * epochs * updates / (1 - training.momentum)

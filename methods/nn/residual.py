@@ -14,7 +14,7 @@ Source: "Deep Residual Learning in Spiking Neural Networks" (Fang et al., NeurIP
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Literal, get_args
 
 import torch
@@ -130,8 +130,8 @@ class ResNet(nn.Module):
     """A stage per width: a layer that changes the channels (if they change), ``blocks`` blocks, a 2x2 pooling.
 
     ``[T, B, C, H, W] -> one level per stage`` with strides 2, 4, 8..., as those of ``ConvNet``. ``kernels``: of the first layer, which sees
-    the data, and of later changes of channels. ``pools``: only so many of the last stages end with a pooling; None: all. Raises ValueError
-    if the image is too small for so many poolings.
+    the data, and of later changes of channels. ``pooled``: the stages (from 0) that end with the pooling; None: all. Raises ValueError if
+    the image is too small for so many poolings.
     """
 
     def __init__(
@@ -142,14 +142,14 @@ class ResNet(nn.Module):
         block: Block,
         blocks: int = 1,
         kernels: tuple[int, int] = (3, 1),
-        pools: int | None = None,
+        pooled: Collection[int] | None = None,
     ) -> None:
         """Make the stages; ``block`` makes a block."""
         super().__init__()
         channels, height, width = input_shape
-        pools = len(widths) if pools is None else pools
-        if min(height, width) >> pools < 1:
-            raise ValueError(f"an image of {height}x{width} cannot be halved {pools} times")
+        pooled = range(len(widths)) if pooled is None else pooled
+        if min(height, width) >> len(pooled) < 1:
+            raise ValueError(f"an image of {height}x{width} cannot be halved {len(pooled)} times")
         stride = 1
         self.stages = nn.ModuleList()
         self.levels: list[Level] = []
@@ -159,7 +159,7 @@ class ResNet(nn.Module):
                 conv = parts.conv(channels, features, kernels[depth > 0], first=depth == 0)
                 modules.append(Layer(conv, parts.norm(features), parts.neuron(features)))
             modules += [block(features, features, 1) for _ in range(blocks)]
-            if depth >= len(widths) - pools:
+            if depth in pooled:
                 modules.append(parts.pool(2))
                 height, width, stride = height // 2, width // 2, 2 * stride
             self.stages.append(nn.Sequential(*modules))

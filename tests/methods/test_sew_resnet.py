@@ -9,12 +9,16 @@ import torch
 from torch import nn
 
 from harness.plugin import UsageError
+from harness.registry import Registries
+from harness.task import Backbone, Budget, Data, Head, TaskCard, Training
+from methods.nn.block_figures import accumulations, block_figures
 from methods.nn.neuron import LIF
 from methods.nn.norm import BatchNorm
-from methods.nn.residual import DEPTHS, DeepResNet, ResidualBlock, ResNet
+from methods.nn.residual import DEPTHS, DeepResNet, MaxPool2d, ResidualBlock, ResNet
 from methods.nn.surrogate import Arctan
 from methods.nn.synapse import AvgPool2d, Conv2d
 from methods.sew_resnet import SewResnet
+from suites.classification import ClassificationTask
 from suites.static_vision import Digits
 
 IF = {"leak": 1.0}
@@ -234,3 +238,211 @@ def test_the_plugin_builds_answers_and_reports_on_digits(connect):
     values = [len(histogram) - 1 for histogram in report["block_histogram"]]
     assert max(values) <= (3 if connect == "add" else 1)
     assert all(p.grad is None for p in net.parameters())
+
+
+def paper_task(name, options=None):
+    return Registries().tasks.load(name)("paper", options=options or {})
+
+
+class Recordings(ClassificationTask):
+    """Random films with a time axis."""
+
+    card = TaskCard("test/recordings", "", "", "", "", "")
+    head = Head("classify", classes=10)
+    input_shape, steps, temporal = (2, 8, 8), 6, True
+    budgets = {"smoke": Budget(Training(epochs=1, batch_size=16), Backbone("conv", (4, 4)))}
+
+    def load(self, split):
+        drawn = torch.Generator().manual_seed(0)
+        return Data((torch.rand(32, 6, 2, 8, 8, generator=drawn) < 0.3).float(), torch.arange(32) % 10)
+
+
+class Recorder:
+    """An update that changes nothing."""
+
+    def minimise(self, loss):
+        loss.backward()
+
+
+# What goes wrong in deep networks
+
+
+def figures(method, net, samples=16):
+    batch = next(method.task.batches("test", samples))
+    return block_figures(net, lambda: method.loss(method.task.final(net(method.encode(batch.inputs))), batch.targets), samples)
+
+
+def settled(connect, blocks=8, neuron="if"):
+    """Return method and net with 2 stages of so many blocks, its running statistics those of a batch."""
+    torch.manual_seed(0)
+    method = SewResnet(Digits(), {"connect": connect, "blocks": blocks, "neuron": neuron})
+    net = method.build()
+    for module in net.modules():
+        if isinstance(module, BatchNorm):
+            module.momentum = 1.0
+    with torch.no_grad():
+        net(method.encode(next(method.task.batches("train", 32)).inputs))
+    return method, net
+
+
+@pytest.mark.parametrize(("connect", "reaches"), [("add", True), ("iand", True), ("vanilla", False), ("plain", False)])
+def test_gradients_reach_the_first_of_sixteen_blocks_of_lif_neurons_by_add_and_iand_only(connect, reaches):
+    norms = figures(*settled(connect, neuron="lif"))["block_gradient_norm"]
+    assert len(norms) == 16
+    assert (norms[0] > 0.3 * norms[-1]) == reaches
+    assert (norms[0] > 0.1 * norms[-1]) == reaches
+
+
+# Reports
+
+
+def test_gradient_norms_of_the_report_are_those_of_a_backward_pass():
+    method, net = settled("add", 1)
+    norms = method.report(net)["block_gradient_norm"]
+    batch = next(method.task.batches("test", 32))
+    method.loss(method.task.final(net.eval()(method.encode(batch.inputs))), batch.targets).backward()
+    blocks = [module for module in net.modules() if isinstance(module, ResidualBlock)]
+    expected = [torch.cat([p.grad.flatten() for p in part.branch.parameters()]).norm().item() for part in blocks]
+    assert norms == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (1, 2)])
+def test_accumulations_are_counted_tap_by_tap(kernel, stride):
+    conv = Conv2d(3, 4, kernel, stride=stride, padding=kernel // 2, bias=False)
+    x = torch.randint(0, 4, (2, 2, 3, 5, 5), generator=torch.Generator().manual_seed(0)).float()
+    nn.init.ones_(conv.weight)
+    assert accumulations(conv, x) == conv(x).sum().item()  # weights of one add up the inputs
+    assert accumulations(conv, x, multiplicity=False) == conv((x != 0).float()).sum().item()
+
+
+def test_averages_count_as_one_operation_each():
+    conv = Conv2d(1, 1, 1, bias=False)
+    assert accumulations(conv, torch.tensor([0.0, 0.25, 1.0, 3.0]).view(1, 1, 1, 2, 2)) == 5
+    assert accumulations(conv, torch.tensor([0.0, 0.25, 1.0, 3.0]).view(1, 1, 1, 2, 2), multiplicity=False) == 3
+
+
+def test_add_costs_more_accumulations_than_binary_inputs_would_and_iand_does_not():
+    for connect, dearer in (("add", True), ("iand", False)):
+        report = figures(*settled(connect, 3))
+        assert (report["accumulations"] > report["accumulations_if_binary"] > 0) == dearer
+        assert (max(report["block_max"]) > 1) == dearer
+
+
+def test_the_rate_of_a_block_is_that_of_its_neurons_and_the_mean_is_of_its_outputs():
+    method, net = settled("add", 1)
+    spikes, outputs = [], []
+    first = next(module for module in net.modules() if isinstance(module, ResidualBlock))
+    for neuron in (first.branch[0].neuron, first.branch[1].neuron):
+        neuron.register_forward_hook(lambda module, args, out: spikes.append(out.detach()))
+    first.register_forward_hook(lambda module, args, out: outputs.append(out.detach()))
+    with torch.no_grad():
+        net.eval()(method.encode(next(method.task.batches("test", 32)).inputs))
+    expected = torch.stack(spikes).double().mean().item(), outputs[0].double().mean().item()
+    report = method.report(net)
+    assert (report["block_rate"][0], report["block_mean"][0]) == pytest.approx(expected, rel=1e-5)
+    assert 0 < report["block_rate"][0] < report["block_mean"][0]
+
+
+def test_the_metric_on_training_data_is_that_of_the_first_thousand_samples():
+    method, net = settled("add", 1)
+    batch = next(method.task.batches("train", 1000))
+    with torch.no_grad():
+        right = method.task.final(net.eval()(method.encode(batch.inputs))).argmax(-1) == batch.targets
+    assert method.report(net)["metric_train"] == pytest.approx(right.double().mean().item(), abs=2e-3)
+
+
+# Networks, pooling and recipes
+
+
+@pytest.mark.parametrize(("pool", "whole"), [("max", True), ("auto", False)])
+def test_max_pooling_keeps_whole_numbers_whole_in_the_matched_network(pool, whole):
+    torch.manual_seed(0)
+    net = SewResnet(Digits(), {"pool": pool}).build()
+    x = net.backbone(torch.rand(4, 8, 1, 8, 8) * 4)[0].detach()
+    assert torch.equal(x, x.round()) == whole
+    assert isinstance(net.backbone.stages[0][-1], MaxPool2d if whole else AvgPool2d)
+
+
+def test_the_event_net_keeps_seven_blocks_on_few_pixels_and_leaves_out_the_last_poolings():
+    method = SewResnet(Recordings(), {"net": "7b"})
+    net = method.build()
+    assert sum(isinstance(module, ResidualBlock) for module in net.modules()) == 7
+    assert sum(isinstance(module, MaxPool2d) for module in net.modules()) == 3
+    assert [level.stride for level in net.backbone.levels] == [2, 4, 8, 8, 8, 8, 8]
+    assert net(method.encode(next(method.task.batches("train", 3)).inputs)).shape == (6, 3, 10)
+
+
+def test_the_wide_event_net_changes_channels_twice():
+    net = SewResnet(Recordings(), {"net": "wide7b"}).build()
+    changes = [(m.in_channels, m.out_channels) for m in net.modules() if isinstance(m, Conv2d) and m.kernel_size == (1, 1)]
+    assert changes == [(2, 64), (64, 128)]
+
+
+def test_neurons_of_data_with_a_time_axis_learn_their_leak():
+    assert SewResnet(Recordings()).neuron(1).leak.item() == 0.5
+    assert SewResnet(Recordings(), {"neuron": "lif"}).neuron(1).leak == 0.5
+
+
+def test_training_batches_have_as_many_frames_as_asked_in_order_and_tests_have_all():
+    method = SewResnet(Recordings(), {"train_frames": 4})
+    net = method.build()
+    batch = next(method.task.batches("train", 4))
+    seen = []
+    net.register_forward_pre_hook(lambda module, args: seen.append(args[0].clone()))
+    for _ in range(8):
+        method.step(net, batch, Recorder())
+    whole = method.encode(batch.inputs)
+    drawn = set()
+    for x in seen:
+        places = tuple(next(t for t in range(6) if torch.equal(frame, whole[t])) for frame in x)
+        assert len(places) == 4
+        assert places == tuple(sorted(set(places)))
+        drawn.add(places)
+    assert len(drawn) > 1
+    assert len(method.predict(net.eval(), batch.inputs).outputs) == 6
+
+
+def test_frames_cannot_be_drawn_from_an_image_nor_more_than_there_are():
+    with pytest.raises(UsageError, match="one image per sample"):
+        SewResnet(Digits(), {"train_frames": 2})
+    with pytest.raises(UsageError, match="has 6 steps"):
+        SewResnet(Recordings(), {"train_frames": 7})
+
+
+def test_events_of_a_sensor_without_pixels_are_refused_with_a_reason():
+    assert "a sequence has no space: [140]" in SewResnet.supports(paper_task("events/shd"))
+    assert SewResnet.supports(Recordings()) is None
+    assert SewResnet.supports(Registries().tasks.load("static/npz")()) is None  # its shape is that of a file not named yet
+
+
+def test_the_recipe_of_dvs_gesture_is_that_of_its_log():
+    method = SewResnet(paper_task("events/dvs-gesture", {"pool": 1}), track="recipe")
+    o, t = method.options, method.training
+    assert (o.net, o.zero_init, o.train_frames, method.steps, method.kind) == ("7b", True, 12, 16, "plif")
+    assert (t.optimizer, t.momentum, t.weight_decay, t.batch_size) == ("sgd", 0.9, 0.0, 16)
+    phases = [phase.training for phase in method.phases(nn.Identity())]
+    assert [(phase.epochs, phase.schedule) for phase in phases] == [(64, "constant")] * 3
+    assert [phase.lr for phase in phases] == pytest.approx([1e-3, 1e-4, 1e-5])
+
+
+def test_the_recipe_of_cifar10_dvs_is_that_of_its_log():
+    method = SewResnet(paper_task("events/cifar10-dvs"), track="recipe")
+    o, t = method.options, method.training
+    assert (o.net, o.zero_init, o.train_frames, o.rate_drops) == ("wide7b", False, None, None)
+    assert (t.lr, t.schedule, t.epochs, t.batch_size, t.weight_decay) == (0.01, "cosine", 64, 16, 0.0)
+
+
+@pytest.mark.parametrize(("connect", "zero_init"), [("add", False), ("vanilla", True)])
+def test_the_recipe_of_imagenet_starts_the_baseline_only_as_identity(connect, zero_init):
+    method = SewResnet(paper_task("static/imagenet"), {"connect": connect}, track="recipe")
+    o, t = method.options, method.training
+    assert (o.net, o.zero_init, method.steps, method.kind) == ("18", zero_init, 4, "if")
+    assert (t.optimizer, t.lr, t.schedule, t.epochs, t.batch_size, t.weight_decay) == ("sgd", 0.1, "cosine", 320, 256, 0.0)
+
+
+@pytest.mark.parametrize("connect", ["add", "and", "iand", "vanilla", "plain"])
+@pytest.mark.parametrize("name", ["static/digits", "detection/digit-scenes", "events/dvs-gesture"])
+def test_every_connection_has_a_recipe_that_can_be_built(connect, name):
+    task = Registries().tasks.load(name)()
+    method = SewResnet(task, {"connect": connect}, track="recipe")
+    assert method.build() is not None

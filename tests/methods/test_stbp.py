@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from harness.plugin import UsageError
 from harness.registry import Registries
 from methods.nn.neuron import LIF
 from methods.nn.norm import BatchNorm
@@ -373,3 +374,77 @@ def test_the_recipe_track_uses_the_published_neuron(digits):
     assert (neuron.leak, neuron.threshold, neuron.reset, neuron.detach_reset) == (0.25, 0.5, "hard", False)
     assert neuron.surrogate == Rectangle(1.0)
     assert (method.training.optimizer, method.training.lr, method.training.momentum) == ("sgd", 0.1, 0.9)
+
+
+# What the papers' own settings need
+
+
+@pytest.mark.parametrize("a", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("name", ["rectangle", "polynomial", "sigmoid", "gauss", "triangle", "arctan"])
+def test_the_width_of_a_surrogate_is_that_of_the_cards_formula(digits, name, a):
+    d = torch.linspace(-3, 3, 1001, dtype=DOUBLE)
+    e = torch.exp(-d.abs() / a)
+    expected = {
+        "rectangle": (d.abs() < a / 2).to(DOUBLE) / a,
+        "polynomial": (math.sqrt(a) / 2 - a * d.abs() / 4).clamp(min=0),
+        "sigmoid": e / (a * (1 + e) ** 2),
+        "gauss": torch.exp(-(d**2) / (2 * a)) / math.sqrt(2 * math.pi * a),
+        "triangle": (a - d.abs()).clamp(min=0) / a**2,
+        "arctan": a / 2 / (1 + (math.pi * a * d / 2) ** 2),
+    }[name]
+    neuron = Stbp(digits, {"surrogate": name, "surrogate_width": a}).neuron(1)
+    torch.testing.assert_close(neuron.surrogate(d), expected, atol=1e-12, rtol=0)
+
+
+def test_rates_are_the_mean_spikes_of_output_neurons(digits):
+    method, net = network(digits, 5, readout="rate", threshold=0.3)
+    x = torch.randn(6, 1, 8, 8) * 3  # in training mode, as the running statistics of a new network say nothing
+    spikes = net(method.encode(x))
+    assert set(spikes.unique().tolist()) == {0.0, 1.0}
+    answers = method.predict(net, x).outputs
+    torch.testing.assert_close(answers[-1], spikes.mean(0))
+    torch.testing.assert_close(answers[2], spikes[:3].mean(0))
+
+
+def test_the_loss_of_rates_is_the_mean_squared_error_to_one_hot_classes(digits):
+    rates = torch.rand(7, 10, dtype=DOUBLE)
+    targets = torch.arange(7) % 10
+    expected = sum((rates[i, c] - float(c == targets[i])) ** 2 for i in range(7) for c in range(10)) / 70
+    assert Stbp(digits, {"readout": "rate"}).loss(rates, targets).item() == pytest.approx(expected.item())
+
+
+def test_rates_reach_the_weights_of_every_layer(digits):
+    method, net = network(digits, 4, readout="rate", threshold=0.5)
+    batch = next(digits.batches("train", 16))
+    method.loss(digits.final(net(method.encode(batch.inputs))), batch.targets).backward()
+    assert all(p.grad.abs().max() > 0 for p in net.parameters())
+
+
+@pytest.mark.parametrize("name", ["detection/digit-scenes", "sequences/copy-memory", "sequences/digits-pixels"])
+def test_rates_are_refused_where_the_answer_is_no_class_over_all_steps(name):
+    with pytest.raises(UsageError, match="allowed: 'mean'"):
+        Stbp(Registries().tasks.load(name)(), {"readout": "rate"})
+
+
+def test_the_network_of_stbps_code_has_its_layers():
+    net = Stbp(Registries().tasks.load("static/mnist")(), {"network": "cnn", "norm": "none"}).build()
+    convs = [(m.in_channels, m.out_channels, m.kernel_size[0], m.bias is not None) for m in net.modules() if isinstance(m, Conv2d)]
+    assert convs == [(1, 32, 3, True), (32, 32, 3, True), (32 * 7 * 7, 128, 1, True)]
+    assert sum(isinstance(m, nn.AvgPool2d) for m in net.modules()) == 2
+    assert net.head.readout.in_features == 128
+
+
+def test_the_network_of_images_is_refused_for_sequences():
+    with pytest.raises(UsageError, match="is for images, not for sequences/digits-pixels"):
+        Stbp(Registries().tasks.load("sequences/digits-pixels")(), {"network": "cnn"})
+
+
+def test_the_recipe_of_mnist_is_that_of_stbps_code():
+    method = Stbp(Registries().tasks.load("static/mnist")("paper"), track="recipe")
+    o, neuron, t = method.options, method.neuron(1), method.training
+    assert (neuron.leak, neuron.threshold, neuron.reset, neuron.detach_reset, neuron.surrogate) == (0.2, 0.5, "hard", False, Rectangle(1.0))
+    assert (o.readout, o.network, o.norm, method.steps) == ("rate", "cnn", "none", 20)
+    assert (t.optimizer, t.lr, t.batch_size, t.epochs) == ("adam", 1e-3, 100, 100)
+    phases = [phase.training for phase in method.phases(nn.Identity())]
+    assert [phase.epochs for phase in phases] == [40, 40, 20]
+    assert [phase.lr for phase in phases] == pytest.approx([1e-3, 1e-4, 1e-5])
