@@ -1,6 +1,6 @@
 """SCTFA: the membrane potential that is carried over is gated by attention on the layer's own spikes of the step before.
 
-For the spikes ``s`` and the potential ``v`` of a convolution layer (``methods/nn/sctfa.py``)::
+For the spikes ``s`` and the potential ``v`` of a convolution layer (``methods/nn/attentive_lif.py``)::
 
     A[t] = Sp(s[t-1]) * Ch(s[t-1])        u[t] = leak * A[t] * v[t-1] + norm(conv(x[t]))        s[t] = 1[u[t] > threshold]
 
@@ -9,8 +9,8 @@ the leak starts at an eighth in place of a half, and a part of any gain may be a
 ``leak=0.125``, or with ``learn_leak=true``. With one seed all these start from the same weights.
 
 Matched track: the suite's STBP network, attention in every convolution layer. Recipe track, the example for MNIST-DVS: EventNet, batch
-normalisation at each step, threshold 0.8, arctan surrogate, reset not detached, five spiking neurons per class, mean squared error, Adam with
-a rate that falls by 5 % an epoch. On event data ``report`` has the main metric under noise events, lost events and missing frames.
+normalisation at each step, threshold 0.8, arctan surrogate, reset not detached, five spiking neurons per class, mean squared error, Adam
+with a rate that falls by 5 % an epoch. On event data ``report`` has the main metric under noise events, lost events and missing frames.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from harness.plugin import Card, Claim, UsageError
 from harness.task import Task
 from methods.base import SpikingMethod
 from methods.nn import corruption
+from methods.nn.attentive_lif import AttentiveLIF
 from methods.nn.event_net import SMALLEST, EventNet
 from methods.nn.neuron import LIF
 from methods.nn.population import PopulationReadout
-from methods.nn.sctfa import AttentiveLIF
 from methods.nn.step_norm import StepBatchNorm
 from methods.nn.surrogate import SURROGATES
 from methods.nn.synapse import Conv2d
@@ -87,14 +87,20 @@ class Sctfa(SpikingMethod):
 
         attention: Literal["fused", "spatial", "channel", "none"] = Field("fused", description="gates on the potential; none: the baseline")
         reduction: int = Field(4, description="channels over hidden units in the channel gate (r)", ge=1)
-        leak: float = Field(0.5, description="fraction of the potential kept per step before gating; 0.125 with none is a control", gt=0, lt=1)
+        leak: float = Field(
+            0.5, description="fraction of the potential kept per step before gating; 0.125 with none is a control", gt=0, lt=1
+        )
         learn_leak: bool = Field(False, description="control, attention = none: learn the leak of every layer")
         threshold: float = Field(1.0, description="firing threshold (V_th); 0.8 in the paper", gt=0)
         surrogate: Literal["triangle", "arctan"] = Field("triangle", description="derivative that stands in for that of the spike")
         detach_reset: bool = Field(True, description="keep gradients out of the reset; the paper does not")
-        norm: Literal["tdbn", "step"] = Field("tdbn", description="normalisation; step: each time step by its own statistics, as in the paper")
+        norm: Literal["tdbn", "step"] = Field(
+            "tdbn", description="normalisation; step: each time step by its own statistics, as in the paper"
+        )
         network: Literal["task", "published"] = Field("task", description="the task's backbone, or the net of the paper's example")
-        readout: Literal["linear", "population"] = Field("linear", description="linear, or five spiking neurons per class and squared error")
+        readout: Literal["linear", "population"] = Field(
+            "linear", description="linear, or five spiking neurons per class and squared error"
+        )
         lr_decay: float = Field(1.0, description="factor on the learning rate per epoch, in place of the schedule; 1: none", gt=0, le=1)
         corrupted: int = Field(256, description="event data: test samples for the robustness curves of the report; 0: none", ge=0)
 

@@ -2,8 +2,8 @@
 
     kinds["noise"](frames, 0.02, generator)
 
-Each is a function of frames, a strength in [0, 1] and a generator on the frames' device, that leaves the frames as they are. Protocols: ours,
-for the claim of robustness to noise and incomplete data of the SCTFA paper, whose own were not found.
+Each is a function of frames, a strength in [0, 1] and a generator on the frames' device, that leaves the frames as they are. Protocols:
+ours, for the claim of robustness to noise and incomplete data of the SCTFA paper, whose own were not found.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 /* Native CPU kernels of the neuron family (symbols: methods/nn/neuron.py), of the linear recurrence (methods/nn/recurrence.py), and of
- * neurons whose potentials pass attention gates (methods/nn/sctfa.py).
+ * neurons whose potentials pass attention gates (methods/nn/attentive_lif.py).
  *
  * A sequence is [steps, size]: `size` numbers of one step lie side by side in any order of the inner dimensions, and successive steps
  * are a stride apart (0 for an input that is the same at every step). The outer loop goes over blocks of neurons, in parallel; the inner
@@ -606,7 +606,7 @@ void recurrence_backward(const Grid *grid, const REAL *a, idx a_stride, const RE
     }
 }
 
-/* Neurons with attention (methods/nn/sctfa.py). A step is [samples, places, channels], channels side by side; samples are independent, so
+/* Neurons with attention (methods/nn/attentive_lif.py). A step is [samples, places, channels], channels side by side; samples are independent, so
  * that the outer loop goes over them and a sample's state stays in the cache. `hidden`: units of the channel gate, 0 without one; `spatial`:
  * whether there is a spatial gate. */
 typedef struct {

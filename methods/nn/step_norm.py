@@ -21,5 +21,7 @@ class StepBatchNorm(BatchNorm):
         if not self.training:
             return super().forward(x)
         weight = self.weight * self.scale
-        steps = [F.batch_norm(now, self.running_mean, self.running_var, weight, self.bias, True, self.momentum, self.eps) for now in x.unbind(0)]
+        steps = [
+            F.batch_norm(now, self.running_mean, self.running_var, weight, self.bias, True, self.momentum, self.eps) for now in x.unbind(0)
+        ]
         return torch.stack(steps)

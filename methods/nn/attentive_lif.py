@@ -12,8 +12,8 @@ For currents ``I[t] [B, C, H, W]`` of a convolution layer, and its state ``v``, 
 The current is not gated. As the potential is recursive, gates multiply up over time: what was attended keeps its charge, the rest is
 forgotten faster than by the leak alone, never slower. Serial over time: A[t] needs the spikes of the step before.
 
-``backend="reference"`` is the loop above under autograd, the definition; "native" (``methods.nn.sctfa_native``) computes the same on the CPU
-in one pass over time each way. "auto" is native wherever it can be.
+``backend="reference"`` is the loop above under autograd, the definition; "native" (``methods.nn.attentive_native``) computes the same on
+the CPU in one pass over time each way. "auto" is native wherever it can be.
 Source: "A Spatial-Channel-Temporal-Fused Attention for Spiking Neural Networks" (Cai et al., IEEE TNNLS 2023), official example; the
 the runs with one gate alone are ours to define.
 """
@@ -26,7 +26,7 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 
-from methods.nn import sctfa_native
+from methods.nn import attentive_native
 from methods.nn.lif_operator import state_type
 from methods.nn.stepping import Stateful
 from methods.nn.surrogate import Surrogate, Triangle, spike
@@ -36,7 +36,7 @@ Backend = Literal["auto", "reference", "native"]
 
 
 class Gates(NamedTuple):
-    """What the gates learn: ``weight [C]`` and ``bias []`` (w, b), ``squeeze [C/r, C]`` (W1), ``excite [C, C/r]`` (W2); None: no such gate."""
+    """What the gates learn: ``weight [C]``, ``bias []`` (w, b), ``squeeze [C/r, C]``, ``excite [C, C/r]`` (W1, W2); None: no such gate."""
 
     weight: Tensor | None
     bias: Tensor | None
@@ -113,7 +113,9 @@ class AttentiveLIF(Stateful):
     def forward(self, current: Tensor) -> Tensor:
         """Return the spikes ``[T, B, C, H, W]`` of a current of the same shape."""
         if current.dim() != 5 or current.shape[2] != self.features:
-            raise ValueError(f"attention over {self.features} channels needs a current [T, B, {self.features}, H, W], not {[*current.shape]}")
+            raise ValueError(
+                f"attention over {self.features} channels needs a current [T, B, {self.features}, H, W], not {[*current.shape]}"
+            )
         dtype, state = current.dtype, self.carried()
         v, s = state[:2] if state else (None, None)
         with torch.autocast(current.device.type, enabled=False):
@@ -133,7 +135,7 @@ class AttentiveLIF(Stateful):
         """Return why the native backend is not used for currents ``[T, B, P, C]``, or None if it is."""
         if self.backend == "reference" or torch.compiler.is_compiling():
             return "the reference was asked for" if self.backend == "reference" else "the loop is part of a larger compiled function"
-        return sctfa_native.why_not(x, self.rule.surrogate)
+        return attentive_native.why_not(x, self.rule.surrogate)
 
     def _reference(self, x: Tensor, v: Tensor | None, s: Tensor | None) -> tuple[Tensor, Tensor]:
         found = list(walk(x, v, s, self.gates, self.rule))
@@ -142,8 +144,8 @@ class AttentiveLIF(Stateful):
     def _native(self, x: Tensor, v: Tensor | None, s: Tensor | None) -> tuple[Tensor, Tensor | None]:
         gates = tuple(None if part is None else part.to(x.dtype) for part in self.gates)
         if torch.is_grad_enabled() and any(part is not None and part.requires_grad for part in (x, v, s, *gates)):
-            return sctfa_native.Attentive.apply(x, v, s, *gates, self.rule, self._stepping)
-        return sctfa_native.forward(x, v, s, gates, self.rule, keep=False, carry=self._stepping)[:2]
+            return attentive_native.Attentive.apply(x, v, s, *gates, self.rule, self._stepping)
+        return attentive_native.forward(x, v, s, gates, self.rule, keep=False, carry=self._stepping)[:2]
 
     @torch.no_grad()
     def attend(self, spikes: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
-"""The native backend of ``methods.nn.sctfa.AttentiveLIF``: kernels on the CPU, one pass over time each way, sample by sample.
+"""The native backend of ``methods.nn.attentive_lif.AttentiveLIF``: kernels on the CPU, one pass over time each way, sample by sample.
 
-Symbols are those of ``methods.nn.sctfa``. A sample's state stays in the cache from step to step, which PyTorch's operations, each over the
-whole batch, cannot do. Kept for the backward pass: the potentials, as for the LIF, and the gates (``1/C + (2 + 1/r)/P`` of their size).
+Symbols are those of ``methods.nn.attentive_lif``. A sample's state stays in the cache from step to step, which PyTorch's operations, each
+over the whole batch, cannot do. Kept for the backward pass: the potentials, as for the LIF, and the gates (``1/C + (2 + 1/r)/P`` of their
+size).
 Backward, with ``q`` the gradient of ``u[t]`` and ``z`` the argument of a sigmoid or rectifier::
 
     q            = (g + g_s - g_v u [unless detach_reset]) H'(u - threshold) + g_v (1 - s)
@@ -92,8 +93,18 @@ class Attentive(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, current: Tensor, v: Tensor | None, s: Tensor | None, weight: Any, bias: Any, squeeze: Any, excite: Any, rule: Any, carry: bool
+        ctx: Any,
+        current: Tensor,
+        v: Tensor | None,
+        s: Tensor | None,
+        weight: Any,
+        bias: Any,
+        squeeze: Any,
+        excite: Any,
+        rule: Any,
+        carry: bool,
     ) -> tuple[Tensor, Tensor | None]:
+        """Run the kernel and keep what the backward pass needs."""
         gates = (weight, bias, squeeze, excite)
         spikes, after, kept = forward(current, v, s, gates, rule, True, carry)
         ctx.save_for_backward(v, s, *gates, *kept)
@@ -104,6 +115,7 @@ class Attentive(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Return the gradients of currents, state and gates."""
         v, s, weight, bias, squeeze, excite, u, space, channel, pooled, inner = ctx.saved_tensors
         gates, opened = (weight, bias, squeeze, excite), (space, channel, pooled, inner)
         neuron, field = _settings(u, gates, ctx.rule)
