@@ -209,7 +209,7 @@ class Sctfa(SpikingMethod):
         """Return parameters of the attention, gates per layer on a test batch, and on event data the robustness curves and their areas.
 
         ``gates``: for each layer the mean A at each step, over the batch; ``gate_maps``: A over space, mean over the rest, at most 8x8;
-        ``backends``: layers by backend. The curves hold the main metric at each of ``strengths``.
+        ``attention_backends``: layers by backend. The curves hold the main metric at each of ``strengths``.
         """
         net.eval()
         layers = [module for module in net.modules() if isinstance(module, AttentiveLIF)]

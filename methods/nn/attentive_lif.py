@@ -52,6 +52,10 @@ class Gates(NamedTuple):
             channel = torch.sigmoid(torch.relu(s.mean(1) @ self.squeeze.T) @ self.excite.T).unsqueeze(1)
         return space, channel
 
+    def to(self, dtype: torch.dtype) -> Gates:
+        """Return the same in the precision of the arithmetic."""
+        return Gates(*(None if part is None else part.to(dtype) for part in self))
+
 
 class Rule(NamedTuple):
     """What is fixed for a layer."""
@@ -95,15 +99,17 @@ class AttentiveLIF(Stateful):
             raise ValueError(f"reduction divides the channels; allowed: 1 and more, not {reduction}")
         self.features, self.attention, self.backend = features, attention, backend
         self.used: str | None = None
+        self._operations = 0
         self.rule = Rule(leak, threshold, surrogate, strict, detach_reset)
         hidden = max(1, features // reduction)
         sizes = {"weight": (features,), "bias": (), "squeeze": (hidden, features), "excite": (features, hidden)}
         absent = {"fused": (), "spatial": ("squeeze", "excite"), "channel": ("weight", "bias")}[attention]
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(torch.randint(2**62, ())))
-            for name, size in sizes.items():
-                bound = (hidden if name == "excite" else features) ** -0.5  # as torch.nn's own layers start
-                self.register_parameter(name, None if name in absent else nn.Parameter(torch.empty(size).uniform_(-bound, bound)))
+            aside = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
+        for name, size in sizes.items():
+            bound = (hidden if name == "excite" else features) ** -0.5  # as torch.nn's own layers start
+            start = torch.empty(size).uniform_(-bound, bound, generator=aside)
+            self.register_parameter(name, None if name in absent else nn.Parameter(start))
 
     @property
     def gates(self) -> Gates:
@@ -117,7 +123,7 @@ class AttentiveLIF(Stateful):
                 f"attention over {self.features} channels needs a current [T, B, {self.features}, H, W], not {[*current.shape]}"
             )
         dtype, state = current.dtype, self.carried()
-        v, s = state[:2] if state else (None, None)
+        v, s = state or (None, None)
         with torch.autocast(current.device.type, enabled=False):
             x = columns(current.to(state_type(dtype)))
             reason = self.why_not_native(x)
@@ -125,10 +131,10 @@ class AttentiveLIF(Stateful):
                 raise RuntimeError(f"the native backend cannot be used: {reason}")
             self.used = "reference" if reason else "native"
             spikes, after = self._reference(x, v, s) if reason else self._native(x, v, s)
+            self._operations = self._count(x, v, s) if self._forward_hooks else 0  # a meter may listen
         if self._stepping:
             assert after is not None
-            before = (torch.zeros_like(after),) * 2 if v is None or s is None else (v.detach(), s.detach())
-            self.carry(after, spikes[-1], *before)  # the state before is for ``synops_other``
+            self.carry(after, spikes[-1])
         return restored(spikes, current.shape).to(dtype)
 
     def why_not_native(self, x: Tensor) -> str | None:
@@ -138,11 +144,11 @@ class AttentiveLIF(Stateful):
         return attentive_native.why_not(x, self.rule.surrogate)
 
     def _reference(self, x: Tensor, v: Tensor | None, s: Tensor | None) -> tuple[Tensor, Tensor]:
-        found = list(walk(x, v, s, self.gates, self.rule))
+        found = list(walk(x, v, s, self.gates.to(x.dtype), self.rule))
         return torch.stack([s for s, _ in found]), found[-1][1]
 
     def _native(self, x: Tensor, v: Tensor | None, s: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        gates = tuple(None if part is None else part.to(x.dtype) for part in self.gates)
+        gates = self.gates.to(x.dtype)
         if torch.is_grad_enabled() and any(part is not None and part.requires_grad for part in (x, v, s, *gates)):
             return attentive_native.Attentive.apply(x, v, s, *gates, self.rule, self._stepping)
         return attentive_native.forward(x, v, s, gates, self.rule, keep=False, carry=self._stepping)[:2]
@@ -152,26 +158,29 @@ class AttentiveLIF(Stateful):
         """Return the gates A ``[B, C, H, W]`` that follow spikes of that shape; a gate that is absent is 1."""
         s = columns(spikes.to(state_type(spikes.dtype)))
         found = torch.ones_like(s)
-        for gate in self.gates(s):
+        for gate in self.gates.to(s.dtype)(s):
             found = found if gate is None else found * gate
         return restored(found, spikes.shape)
 
-    @torch.no_grad()
     def synops_other(self, inputs: tuple[Tensor, ...], output: Tensor) -> int:
-        """Return the effective operations of the attention in a call, for ``harness.meters.synops``.
+        """Return the effective operations of the attention in the last call, for ``harness.meters.synops``.
 
         Of both gates those with an input and a weight that are not 0, and of each potential that is not 0 a product with either gate.
         """
-        x, state = columns(inputs[0].detach().to(state_type(inputs[0].dtype))), self.carried()
-        start = (state[3], state[2]) if state else (torch.zeros_like(x[0]),) * 2
-        before = [start, *walk(x, start[1], start[0], self.gates, self.rule)][:-1]  # (s, v) at the start of each step
+        return self._operations
+
+    @torch.no_grad()
+    def _count(self, x: Tensor, v: Tensor | None, s: Tensor | None) -> int:
+        # A gate that follows rest does no operation, so the first step counts as none.
+        start = (torch.zeros_like(x[0]),) * 2 if v is None or s is None else (s, v)
         count = torch.zeros((), dtype=torch.long, device=x.device)
-        for s, v in before:
+        states = [start, *walk(x, v, s, self.gates.to(x.dtype), self.rule)][:-1]  # before each step
+        for s, v in states:
             count += (v != 0).sum() * (2 if self.attention == "fused" else 1)
             if self.weight is not None:
                 count += ((s != 0).sum((0, 1)) * (self.weight != 0)).sum()
             if self.squeeze is not None and self.excite is not None:
-                hidden = torch.relu(s.mean(1) @ self.squeeze.T)
+                hidden = torch.relu(s.mean(1) @ self.squeeze.T.to(s.dtype))
                 count += ((s != 0).any(1).sum(0) * (self.squeeze != 0)).sum() + ((hidden != 0).sum(0) * (self.excite != 0)).sum()
         return int(count)
 

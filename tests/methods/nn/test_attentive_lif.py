@@ -225,6 +225,7 @@ def test_single_steps_equal_the_whole_sequence_and_leave_nothing(backend):
     neuron, x = attentive(backend=backend), currents(5)
     with stepping(neuron), torch.no_grad():
         single = torch.cat([neuron(x[t : t + 1]) for t in range(5)])
+        assert sum(part.numel() for part in neuron.carried()) == 2 * x[0].numel()  # potential and spikes
     assert torch.equal(single, neuron(x))
     assert neuron.carried() is None
 
@@ -233,6 +234,8 @@ def test_bfloat16_currents_give_the_spikes_of_the_same_numbers_in_single_precisi
     neuron, x = attentive().float(), currents().bfloat16()
     with torch.autocast("cpu", torch.bfloat16):
         spikes = neuron(x)
+    narrow = attentive().bfloat16()
+    assert narrow(x).dtype == torch.bfloat16 and narrow.attend(x[0]).dtype == torch.float32
     assert spikes.dtype == torch.bfloat16
     assert torch.equal(spikes.float(), neuron(x.float()))
 
