@@ -1,4 +1,5 @@
-/* Native CPU kernels of the neuron family (symbols: methods/nn/neuron.py) and of the linear recurrence (methods/nn/recurrence.py).
+/* Native CPU kernels of the neuron family (symbols: methods/nn/neuron.py), of the linear recurrence (methods/nn/recurrence.py), and of
+ * neurons whose potentials pass attention gates (methods/nn/attentive_lif.py).
  *
  * A sequence is [steps, size]: `size` numbers of one step lie side by side in any order of the inner dimensions, and successive steps
  * are a stride apart (0 for an input that is the same at every step). The outer loop goes over blocks of neurons, in parallel; the inner
@@ -602,5 +603,193 @@ void recurrence_backward(const Grid *grid, const REAL *a, idx a_stride, const RE
         }
         if (ga_sum) memcpy(ga_sum + at, total, n * sizeof(double));
         if (gh0) memcpy(gh0 + at, v, n * sizeof(REAL));
+    }
+}
+
+/* Neurons with attention (methods/nn/attentive_lif.py). A step is [samples, places, channels], channels side by side; samples are independent, so
+ * that the outer loop goes over them and a sample's state stays in the cache. `hidden`: units of the channel gate, 0 without one; `spatial`:
+ * whether there is a spatial gate. */
+typedef struct {
+    idx steps, samples, places, channels, hidden;
+    int32_t spatial, threads;
+    double leak, threshold;
+} Field;
+
+/* What the gates learn: weight [C], bias [1], squeeze [hidden, C], excite [C, hidden]. */
+typedef struct {
+    const REAL *weight, *bias, *squeeze, *excite;
+} Gates;
+
+/* What the gates of a step were, per sample: space [P], channel [C], and in the channel gate pooled [C] and inner [hidden]. */
+typedef struct {
+    REAL *space, *channel, *pooled, *inner;
+} Opened;
+
+INLINE REAL sigmoid(REAL x) { return 1 / (1 + exponential(-x)); }
+
+static Opened row_of_gates(const Opened *all, const Field *field, idx at) {
+    Opened row = {all->space + at * field->places, all->channel + at * field->channels, all->pooled + at * field->channels,
+                  all->inner + at * field->hidden};
+    return row;
+}
+
+/* The gates that follow the spikes `s` of a sample; one that is absent is 1. */
+static void open_gates(const Field *field, const Gates *gates, const REAL *restrict s, const Opened *to) {
+    const idx places = field->places, channels = field->channels, hidden = field->hidden;
+    REAL *restrict pooled = to->pooled, *restrict space = to->space, *restrict channel = to->channel;
+    for (idx p = 0; p < places; p++) {
+        REAL sum = 0;
+        if (field->spatial) {
+#pragma omp simd reduction(+ : sum)
+            for (idx c = 0; c < channels; c++) sum += gates->weight[c] * s[p * channels + c];
+        }
+        space[p] = field->spatial ? sum + gates->bias[0] : 0;
+    }
+    for (idx p = 0; p < places; p++) space[p] = field->spatial ? sigmoid(space[p]) : 1;
+    if (!hidden) {
+        fill(channel, NULL, 1, channels);
+        return;
+    }
+    fill(pooled, NULL, 0, channels);
+    for (idx p = 0; p < places; p++) {
+#pragma GCC ivdep
+        for (idx c = 0; c < channels; c++) pooled[c] += s[p * channels + c];
+    }
+    for (idx c = 0; c < channels; c++) pooled[c] /= (REAL)places;
+    for (idx j = 0; j < hidden; j++) {
+        REAL sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (idx c = 0; c < channels; c++) sum += gates->squeeze[j * channels + c] * pooled[c];
+        to->inner[j] = sum < 0 ? 0 : sum;
+    }
+    for (idx c = 0; c < channels; c++) {
+        REAL sum = 0;
+        for (idx j = 0; j < hidden; j++) sum += gates->excite[c * hidden + j] * to->inner[j];
+        channel[c] = sigmoid(sum);
+    }
+}
+
+/* Spikes of the currents `x`. Potentials `u` and the gates are kept for every step, or (`keep` 0) for the last one only. `v0`, `s0` (state
+ * before) and `v1` (potentials after) may be null; `scaled` takes [samples, C]. */
+void attentive_forward(const Neuron *neuron, const Field *field, const Gates *gates, const REAL *x, const REAL *v0, const REAL *s0, int keep,
+                       REAL *s, REAL *u, const Opened *opened, REAL *scaled, REAL *v1) {
+    const idx channels = field->channels, places = field->places, n = places * channels, size = n * field->samples;
+    const REAL leak = (REAL)field->leak, threshold = (REAL)field->threshold;
+    const int strict = neuron->strict;
+#pragma omp parallel for schedule(static) num_threads(field->threads) if (field->threads > 1)
+    for (idx b = 0; b < field->samples; b++) {
+        REAL *restrict beta = scaled + b * channels;
+        for (idx t = 0; t < field->steps; t++) {
+            const REAL *restrict now = x + t * size + b * n;
+            REAL *potential = u + (keep ? t * size : 0) + b * n, *out = s + t * size + b * n;
+            const int begun = t > 0 || v0 != NULL;
+            if (begun) {
+                const REAL *before = t ? out - size : s0 + b * n, *rest = t ? (keep ? potential - size : potential) : v0 + b * n;
+                Opened row = row_of_gates(opened, field, (keep ? t * field->samples : 0) + b);
+                open_gates(field, gates, before, &row);
+                for (idx c = 0; c < channels; c++) beta[c] = leak * row.channel[c];
+                for (idx p = 0; p < places; p++) {
+                    const REAL space = row.space[p];
+#pragma GCC ivdep
+                    for (idx i = p * channels, c = 0; c < channels; i++, c++) {
+                        REAL v = t ? rest[i] * (1 - before[i]) : rest[i];
+                        potential[i] = space * beta[c] * v + now[i];
+                    }
+                }
+            } else {
+                memcpy(potential, now, n * sizeof(REAL));
+            }
+#pragma GCC ivdep
+            for (idx i = 0; i < n; i++) out[i] = fire(potential[i] - threshold, strict);
+            if (v1 && t == field->steps - 1) {
+                for (idx i = 0; i < n; i++) v1[b * n + i] = potential[i] * (1 - out[i]);
+            }
+        }
+    }
+}
+
+/* Gradients, given those of the spikes (`g`) and in `gv` of the state after (`carried`). `gx`: of the currents; `gv`, `gs`: of the state
+ * before; `weight` [samples, C]: of the spatial gate's weight. Before the sigmoids and the rectifier: `at_space`, `at_channel`, `at_inner`
+ * of every step. `scratch` takes [samples, 2 C + 2 P C]. */
+void attentive_backward(const Neuron *neuron, const Field *field, const Gates *gates, const REAL *u, const REAL *v0, const REAL *s0,
+                        const Opened *opened, const REAL *g, int carried, REAL *gx, REAL *gv, REAL *gs, REAL *weight, REAL *at_space,
+                        REAL *at_channel, REAL *at_inner, REAL *scratch) {
+    const idx channels = field->channels, places = field->places, hidden = field->hidden, n = places * channels, size = n * field->samples;
+    const REAL leak = (REAL)field->leak, threshold = (REAL)field->threshold;
+    const int strict = neuron->strict;
+#pragma omp parallel for schedule(static) num_threads(field->threads) if (field->threads > 1)
+    for (idx b = 0; b < field->samples; b++) {
+        REAL *restrict beta = scratch + b * (2 * channels + 2 * n), *restrict even = beta + channels, *v = even + channels, *s = v + n;
+        REAL *restrict state = gv + b * n, *restrict spikes = gs + b * n, *restrict slope = weight + b * channels;
+        for (idx t = field->steps - 1; t >= 0; t--) {
+            const REAL *restrict potential = u + t * size + b * n, *restrict upstream = g + t * size + b * n;
+            REAL *restrict out = gx + t * size + b * n;
+            slopes(neuron, potential, NULL, threshold, out, n);
+            if (t == field->steps - 1 && !carried) {
+                for (idx i = 0; i < n; i++) out[i] *= upstream[i];
+            } else {
+                const int gated = t < field->steps - 1, attached = neuron->attached;
+#pragma GCC ivdep
+                for (idx i = 0; i < n; i++) {
+                    REAL at_spike = gated ? upstream[i] + spikes[i] : upstream[i];
+                    at_spike = attached ? at_spike - state[i] * potential[i] : at_spike;
+                    out[i] = at_spike * out[i] + state[i] * (1 - fire(potential[i] - threshold, strict));
+                }
+            }
+            if (t == 0 && !v0) break;
+            const REAL *restrict before = t ? potential - size : v0 + b * n;
+            if (t) {
+#pragma GCC ivdep
+                for (idx i = 0; i < n; i++) {
+                    s[i] = fire(before[i] - threshold, strict);
+                    v[i] = before[i] * (1 - s[i]);
+                }
+            } else {
+                memcpy(v, v0 + b * n, n * sizeof(REAL));
+                memcpy(s, s0 + b * n, n * sizeof(REAL));
+            }
+            const idx row_at = t * field->samples + b;
+            const Opened row = row_of_gates(opened, field, row_at);
+            REAL *restrict atc = at_channel + row_at * channels, *restrict atp = at_space + row_at * places, *ati = at_inner + row_at * hidden;
+            for (idx c = 0; c < channels; c++) beta[c] = leak * row.channel[c];
+            fill(atc, NULL, 0, channels);
+            for (idx p = 0; p < places; p++) {
+                const REAL space = row.space[p];
+                const REAL *restrict gu = out + p * channels, *restrict vp = v + p * channels;
+                REAL *restrict to = state + p * channels, sum = 0;
+#pragma omp simd reduction(+ : sum)
+                for (idx c = 0; c < channels; c++) {
+                    REAL product = gu[c] * vp[c];
+                    sum += product * beta[c];
+                    atc[c] += product * space;
+                    to[c] = gu[c] * (space * beta[c]);
+                }
+                atp[p] = field->spatial ? sum * (space * (1 - space)) : 0;
+            }
+            fill(even, NULL, 0, channels);
+            for (idx c = 0; c < channels; c++) atc[c] *= beta[c] * (1 - row.channel[c]);
+            for (idx j = 0; j < hidden; j++) {
+                REAL sum = 0;
+                for (idx c = 0; c < channels; c++) sum += gates->excite[c * hidden + j] * atc[c];
+                ati[j] = row.inner[j] > 0 ? sum : 0;
+                const REAL share = ati[j] / (REAL)places;
+#pragma GCC ivdep
+                for (idx c = 0; c < channels; c++) even[c] += gates->squeeze[j * channels + c] * share;
+            }
+            for (idx p = 0; p < places; p++) {
+                REAL *restrict to = spikes + p * channels;
+                if (!field->spatial) {
+                    memcpy(to, even, channels * sizeof(REAL));
+                    continue;
+                }
+                const REAL at = atp[p];
+                const REAL *restrict sp = s + p * channels;
+#pragma GCC ivdep
+                for (idx c = 0; c < channels; c++) {
+                    slope[c] += at * sp[c];
+                    to[c] = at * gates->weight[c] + even[c];
+                }
+            }
+        }
     }
 }

@@ -134,7 +134,10 @@ def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
     library.lif_backward.argtypes = [p, p, p, p, p, p, stride, p, p, p, stride, p, p, p, p, p]
     library.recurrence_forward.argtypes = [p, p, stride, p, stride, p, p]
     library.recurrence_backward.argtypes = [p, p, stride, p, p, p, stride, p, p, p, p]
+    library.attentive_forward.argtypes = [p, p, p, p, p, p, ctypes.c_int, p, p, p, p, p]
+    library.attentive_backward.argtypes = [p, p, p, p, p, p, p, p, ctypes.c_int, p, p, p, p, p, p, p, p]
     library.lif_forward.restype = library.recurrence_forward.restype = library.recurrence_backward.restype = None
+    library.attentive_forward.restype = library.attentive_backward.restype = None
     library.lif_backward.restype = ctypes.c_int
     return library
 
