@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -105,13 +105,9 @@ def make_optimizer(parameters: list, training: Training) -> torch.optim.Optimize
     return kind(parameters, training.lr, weight_decay=training.weight_decay)
 
 
-def make_schedule(optimizer: torch.optim.Optimizer, name: str, epochs: int) -> torch.optim.lr_scheduler.LRScheduler | None:
-    """Return the schedule of the learning rate, to be stepped after each of ``epochs`` epochs; None for a constant one."""
-    if name == "cosine":
-        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
-    if name == "drops":
-        return torch.optim.lr_scheduler.MultiStepLR(optimizer, [round(share * epochs) for share in (0.5, 0.7, 0.9)], gamma=0.1)
-    return None
+def make_schedule(optimizer: torch.optim.Optimizer, training: Training) -> torch.optim.lr_scheduler.LRScheduler:
+    """Return the schedule of the learning rate, to be stepped after each epoch; groups keep their ratios."""
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, training.lr_share)
 
 
 @contextmanager
@@ -182,7 +178,7 @@ def _run_phase(
     if epochs == 0:
         return []
     optimizer = make_optimizer(parameters, training)
-    schedule = make_schedule(optimizer, training.schedule, epochs)
+    schedule = make_schedule(optimizer, replace(training, epochs=epochs))
     update = Updater(optimizer, clock, precision, device, training.clip_norm)
     loader = Loader(task, training.batch_size, seed, training.augment, phase.keep)
     observer.phase(phase, training, optimizer, net)
@@ -206,8 +202,7 @@ def _run_phase(
             seconds, measuring = pace.seconds(), pace.measuring()
         if not math.isfinite(mean):
             raise DivergedError(f"mean loss is {mean} in phase {phase.name!r}, epoch {epoch}")
-        if schedule:
-            schedule.step()
+        schedule.step()
         found = evaluate(method, net, "validation", phase.predict, every_step=False)
         metric = found.metrics[task.metric]
         traces.append(EpochTrace(phase.name, epoch, mean, seconds, metric, len(loader), seen, pace.loading, measuring))

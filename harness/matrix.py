@@ -117,16 +117,20 @@ def _typed(training: dict[str, str]) -> dict[str, Any]:
 
     adapter = TypeAdapter(Training)
     try:
-        parsed = adapter.validate_python({"epochs": 1, **training})
+        given = {key: value.split(",") if key == "milestones" and isinstance(value, str) else value for key, value in training.items()}
+        parsed = adapter.validate_python({"epochs": 1, **given})
     except ValidationError as error:
         first = error.errors()[0]
-        raise UsageError(f"--set {first['loc'][0]}={first['input']}: {first['msg']}") from None
+        name = first["loc"][0]
+        raise UsageError(f"--set {name}={training[name]}: {first['msg']}") from None
     for key in ("epochs", "batch_size", "lr"):
         if key in training and getattr(parsed, key) <= 0:
             raise UsageError(f"--set {key}={training[key]}: must be above 0")
+    if not all(0 <= share <= 1 for share in parsed.milestones):
+        raise UsageError(f"--set milestones={training['milestones']}: must be shares of the epochs, from 0 to 1")
     for key in training:
         value = getattr(parsed, key)
-        if isinstance(value, float) and not 0 <= value < math.inf:
+        if isinstance(value, (int, float)) and not 0 <= value < math.inf:
             raise UsageError(f"--set {key}={training[key]}: must be a finite number that is not negative")
     return {key: getattr(parsed, key) for key in training}
 

@@ -133,6 +133,8 @@ class Method(Plugin, ABC):
         training: Mapping[str, Any] | None = None,
     ) -> None:
         """Bind the method to a task; ``options``, ``steps`` and ``training`` override the defaults of the track."""
+        parsed = type(self).parse_options(options or {})
+        self.given = {name: getattr(parsed, name) for name in options or {}}
         recipe = self.recipe(task) if track == "recipe" else {}
         if task.budget_name != "paper":  # what a run may spend is the budget's to say
             recipe = {key: value for key, value in recipe.items() if key not in ("epochs", "batch_size")}
@@ -164,7 +166,7 @@ class Method(Plugin, ABC):
     def recipe(self, task: Task) -> dict[str, Any]:
         """Return the published settings for the ``recipe`` track: fields of ``Training``, options, and ``steps``.
 
-        Epochs and batch size count in the ``paper`` budget only; the others set their own.
+        Epochs and batch size count in the ``paper`` budget only; the others set their own. ``self.given`` has the options that were set.
         """
         return {}
 

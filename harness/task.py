@@ -20,6 +20,7 @@ A task may have options, which are a part of its name: ``sequences/adding[length
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -81,10 +82,32 @@ class Training:
     lr: float = 1e-3
     momentum: float = 0.9  # sgd only
     weight_decay: float = 0.0
-    schedule: Literal["constant", "cosine", "drops"] = "cosine"  # drops: a tenth after 50, 70 and 90 % of the epochs
+    schedule: Literal["constant", "cosine", "drops", "exponential"] = "cosine"  # see ``lr_share``
+    milestones: tuple[float, ...] = (0.5, 0.7, 0.9)  # drops only: after these shares of the epochs the rate falls
+    lr_factor: float = 0.1  # drops: by this factor each; exponential: by it after every epoch
+    warm_up: int = 0  # epochs in which the rate rises linearly to what the schedule says
     label_smoothing: float = 0.0
     augment: bool = False
     clip_norm: float = 0.0  # largest gradient norm; 0 turns clipping off
+
+    def lr_share(self, epoch: int) -> float:
+        """Return the learning rate of ``epoch`` (from 0) over ``lr``.
+
+        With n epochs::
+
+            constant     1
+            cosine       (1 + cos(pi * epoch / n)) / 2
+            drops        lr_factor ** (number of milestones m with round(m * n) <= epoch)
+            exponential  lr_factor ** epoch
+
+        times ``(epoch + 1) / (warm_up + 1)`` in the first ``warm_up`` epochs.
+        """
+        warming = min(1.0, (epoch + 1) / (self.warm_up + 1))
+        if self.schedule == "cosine":
+            return warming * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
+        if self.schedule == "drops":
+            return warming * self.lr_factor ** sum(round(share * self.epochs) <= epoch for share in self.milestones)
+        return warming * (self.lr_factor**epoch if self.schedule == "exponential" else 1.0)
 
 
 @dataclass(frozen=True)

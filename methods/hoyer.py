@@ -16,7 +16,6 @@ the multi-step variant of the official code, which none of the claims needs.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -35,7 +34,6 @@ from methods.nn.spike_first_resnet import DEPTHS, DEPTHS_SMALL, LARGE, SpikeFirs
 from methods.nn.stepping import stepping
 
 LOG = "log line of the official repository (test.sh)"
-DROPS = (0.6, 0.8, 0.9)  # shares of the epochs after which the learning rate is divided by 5
 NEAR = 0.1  # distance from the threshold that counts as near, in units of the potential
 NOISE = (0.0, 0.1, 0.2, 0.4)  # standard deviations, in units of the potential
 
@@ -91,7 +89,6 @@ class Hoyer(SpikingMethod):
         dropout: float = Field(0.1, description="share of spikes silenced in training (net = vgg16)", ge=0, lt=1)
         decay: Literal["all", "weights"] = Field("all", description="weight decay on all parameters, or on weights of synapses only")
         amsgrad: bool = Field(False, description="AMSGrad variant of Adam")
-        lr_drops: bool = Field(False, description="divide a constant learning rate by 5 after 60, 80 and 90 % of the epochs")
 
     options: Options
 
@@ -138,20 +135,9 @@ class Hoyer(SpikingMethod):
         return loss
 
     def phases(self, net: nn.Module) -> Iterator[Phase]:
-        """Yield one phase, or one for each learning rate; the thresholds are noted before every epoch."""
+        """Yield one phase; the thresholds are noted before every epoch."""
         self.history = []
-        for name, epochs, lr in self.stretches():
-            training = replace(self.training, lr=lr, schedule="constant") if self.options.lr_drops else None
-            yield Phase(name, epochs=epochs, parameters=self.groups(net), training=training, on_epoch=lambda *_: self._note(net))
-
-    def stretches(self) -> list[tuple[str, int, float]]:
-        """Return name, epochs and learning rate of the phases; those too short for an epoch are left out."""
-        epochs, lr = self.training.epochs, self.training.lr
-        if not self.options.lr_drops:
-            return [("train", epochs, lr)]
-        ends = [round(share * epochs) for share in DROPS] + [epochs]
-        spans = [(end - start, lr / 5**number) for number, (start, end) in enumerate(zip([0, *ends], ends, strict=False))]
-        return [(f"lr / {round(lr / rate)}" if rate < lr else "train", span, rate) for span, rate in spans if span]
+        yield Phase(parameters=self.groups(net), on_epoch=lambda *_: self._note(net))
 
     def groups(self, net: nn.Module) -> list[dict[str, Any]]:
         """Return the parameters; with ``decay="weights"`` clip values, normalisation and biases are a group without weight decay."""
@@ -174,7 +160,9 @@ class Hoyer(SpikingMethod):
             "net": "vgg16" if images and min(task.input_shape[1:]) >= 16 else "task",
             "lam": 1e-8,
             "amsgrad": True,
-            "lr_drops": True,
+            "schedule": "drops",
+            "milestones": (0.6, 0.8, 0.9),
+            "lr_factor": 0.2,
             "optimizer": "adam",
             "lr": 1e-4,
             "weight_decay": 5e-4 if large else 1e-4,

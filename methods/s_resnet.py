@@ -23,8 +23,6 @@ widths (ours: blocks and a pooling per width, the first block of a stage changes
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -34,7 +32,6 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from harness import plugin
-from harness.method import Phase
 from harness.plugin import Card, Claim, UsageError
 from harness.task import Task
 from methods.base import SpikingMethod
@@ -66,11 +63,6 @@ class Resize(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return ``[T, B, C, *size]``."""
         return F.interpolate(x.flatten(0, 1), size=self.size, mode="bilinear", align_corners=False).unflatten(0, x.shape[:2])
-
-
-def drops(epochs: int) -> list[int]:
-    """Return the epochs (from 0) before which the learning rate falls to a tenth: 70, 80 and 90 % of the run, rounded."""
-    return [round(share * epochs) for share in (0.7, 0.8, 0.9)]
 
 
 class SResnet(SpikingMethod):
@@ -116,7 +108,6 @@ class SResnet(SpikingMethod):
         blocks: int = Field(1, description="blocks per stage (n)", ge=1)
         width: int = Field(32, description="channels of the first stage (f; net = cifar)", ge=1)
         leak: float = Field(0.8744, description="fraction of the membrane potential kept per step", ge=0, le=1)
-        drops: bool = Field(False, description="lr a tenth after 70, 80, 90 % of the epochs, momentum anew; recipe, with schedule=constant")
 
     options: Options
 
@@ -188,22 +179,12 @@ class SResnet(SpikingMethod):
         """Return the sequence ``[T, B, ...]``: the inputs as the task gives them, or random signed spikes."""
         return signed_poisson(inputs, self.steps) if self.options.input == "poisson" else super().encode(inputs)
 
-    # Training and analysis ------------------------------------------------------------------------------------------
-
-    def phases(self, net: nn.Module) -> Iterator[Phase]:
-        """Yield one phase, or with ``drops`` one per learning rate."""
-        if not self.options.drops:
-            yield Phase()
-            return
-        borders = [0, *drops(self.training.epochs), self.training.epochs]
-        for number, (start, stop) in enumerate(zip(borders, borders[1:], strict=False)):
-            if stop > start:
-                training = replace(self.training, lr=self.training.lr / 10**number, schedule="constant")
-                yield Phase(name=f"lr {training.lr:.3g}", epochs=stop - start, training=training)
+    # Recipe and analysis ---------------------------------------------------------------------------------------------------
 
     def recipe(self, task: Task) -> dict[str, Any]:
         """Return the settings of the official code; detection and segmentation keep the budget's network, which has their strides."""
-        training = {"optimizer": "sgd", "lr": 0.026844, "momentum": 0.9, "weight_decay": 1e-4, "schedule": "constant", "drops": True}
+        training = {"optimizer": "sgd", "lr": 0.026844, "momentum": 0.9, "weight_decay": 1e-4}
+        training |= {"schedule": "drops", "milestones": (0.7, 0.8, 0.9)}
         net = {"blocks": 6, "net": "budget" if task.head.strides else "cifar"}
         return {**training, **net, "epochs": 70, "batch_size": 21, "steps": 50, "augment": not task.temporal}
 

@@ -15,8 +15,6 @@ with a rate that falls by 5 % an epoch. On event data ``report`` has the main me
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -25,7 +23,6 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from harness import plugin
-from harness.method import Phase
 from harness.plugin import Card, Claim, UsageError
 from harness.task import Task
 from methods.base import SpikingMethod
@@ -101,7 +98,6 @@ class Sctfa(SpikingMethod):
         readout: Literal["linear", "population"] = Field(
             "linear", description="linear, or five spiking neurons per class and squared error"
         )
-        lr_decay: float = Field(1.0, description="factor on the learning rate per epoch, in place of the schedule; 1: none", gt=0, le=1)
         corrupted: int = Field(256, description="event data: test samples for the robustness curves of the report; 0: none", ge=0)
 
     options: Options
@@ -171,18 +167,6 @@ class Sctfa(SpikingMethod):
         smoothing, classes = self.training.label_smoothing, output.shape[-1]
         return F.mse_loss(output, F.one_hot(targets, classes).to(output.dtype) * (1 - smoothing) + smoothing / classes)
 
-    def phases(self, net: nn.Module) -> Iterator[Phase]:
-        """Yield one phase; with ``lr_decay`` the rate falls by that factor after every epoch."""
-        if self.options.lr_decay == 1:
-            yield Phase()
-            return
-        group: dict[str, Any] = {"params": list(net.parameters())}  # PyTorch's optimisers go on with the very group they are given
-
-        def decay(epoch: int, epochs: int) -> None:
-            group["lr"] = self.training.lr * self.options.lr_decay**epoch
-
-        yield Phase(parameters=[group], training=replace(self.training, schedule="constant"), on_epoch=decay)
-
     def recipe(self, task: Task) -> dict[str, Any]:
         """Return the settings of the MNIST-DVS example, with the task's network and read-out where the example's do not fit."""
         return {
@@ -192,7 +176,8 @@ class Sctfa(SpikingMethod):
             "norm": "step",
             "network": "published" if self._fits(task) else "task",
             "readout": "population" if self._votes(task) else "linear",
-            "lr_decay": 0.95,
+            "schedule": "exponential",
+            "lr_factor": 0.95,
             "steps": 20,
             "optimizer": "adam",
             "lr": 1e-3,

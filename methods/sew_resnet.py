@@ -21,7 +21,7 @@ since what fails in deep vanilla networks is the optimisation, and the gradient 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal
 
@@ -30,14 +30,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from harness import plugin
-from harness.method import Phase, Update
+from harness.method import Update
 from harness.plugin import Card, Claim, UsageError
 from harness.task import Batch, Task
 from methods.base import SpikingMethod
 from methods.nn.block_figures import block_figures
 from methods.nn.neuron import LIF
 from methods.nn.norm import BatchNorm
-from methods.nn.rate_drops import rate_drops
 from methods.nn.residual import DEPTHS, Connect, DeepResNet, MaxPool2d, ResidualBlock, ResNet
 from methods.nn.scoring import score
 from methods.nn.surrogate import Arctan
@@ -111,9 +110,6 @@ class SewResnet(SpikingMethod):
         train_frames: int | None = Field(
             None, description="steps of each training batch, drawn at random and kept in order, of data with a time axis; None: all", ge=1
         )
-        rate_drops: float | None = Field(
-            None, description="fraction of the epochs after which, again and again, the learning rate falls to a tenth", gt=0, le=1
-        )
         zero_init: bool = Field(False, description="start every block as an identity: last normalisation weight 0")
         neuron: Literal["auto", "if", "lif", "plif"] = Field("auto", description="neuron; auto: if for static images, plif for events")
         net: Literal["budget", "7b", "wide7b", "18", "34", "50", "101", "152"] = Field(
@@ -134,7 +130,6 @@ class SewResnet(SpikingMethod):
 
     def __init__(self, task: Task, options: Mapping[str, Any] | None = None, *args: Any, **kwargs: Any) -> None:
         """Bind to a task; raise UsageError where ``zero_init`` cannot give an identity or ``train_frames`` cannot be drawn."""
-        self.given = options or {}  # the recipe depends on the connection
         super().__init__(task, options, *args, **kwargs)
         o = self.options
         if o.train_frames is not None and not (task.temporal and o.train_frames <= self.steps):
@@ -176,11 +171,6 @@ class SewResnet(SpikingMethod):
             return ResNet(shape, widths, self, block, 1, kernels=(1, 1), pooled=range(min(len(widths), min(shape[1:]).bit_length() - 1)))
         return ResNet(shape, self.task.budget.backbone.widths, self, block, o.blocks * self.task.budget.backbone.depth)
 
-    def phases(self, net: nn.Module) -> Iterator[Phase]:
-        """Yield one phase, or one for each learning rate."""
-        period = self.options.rate_drops
-        return rate_drops(self.training, period) if period else super().phases(net)
-
     def step(self, net: nn.Module, batch: Batch, update: Update) -> Tensor:
         """Back-propagate through all time steps, or through those that are drawn."""
         frames = self.options.train_frames
@@ -201,7 +191,7 @@ class SewResnet(SpikingMethod):
         """
         common = {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.0, "schedule": "cosine"}
         if "gesture" in task.card.name:
-            drawn = {"train_frames": max(1, task.steps * 3 // 4), "schedule": "constant", "rate_drops": 1 / 3}
+            drawn = {"train_frames": max(1, task.steps * 3 // 4), "schedule": "drops", "milestones": (1 / 3, 2 / 3)}
             identity = self.given.get("connect", "add") in ("add", "iand")
             return common | drawn | {"net": "7b", "zero_init": identity, "lr": 0.001, "epochs": 192, "batch_size": 16, "steps": 16}
         if task.temporal:

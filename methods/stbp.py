@@ -6,12 +6,12 @@ cross-entropy. Suite defaults (ours): threshold 1, leak 0.5, triangular surrogat
 
 STBP's own read-out is ``readout="rate"``: firing rates of output neurons, mean squared error to one-hot classes; its input, one Bernoulli
 draw per pixel and step, is the encoding ``rate`` of static tasks: ``static/mnist[encoding=rate]``. In its code the learning rate falls to a
-tenth every 40 of 100 epochs: ``rate_drops = 0.4``.
+tenth every 40 of 100 epochs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch.nn.functional as F
@@ -19,14 +19,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from harness import plugin
-from harness.method import Phase
 from harness.plugin import Card, Claim, UsageError
 from harness.task import Task
 from methods.base import SpikingMethod
 from methods.nn import normaliser_free, surrogate
 from methods.nn.neuron import LIF
 from methods.nn.norm import BatchNorm
-from methods.nn.rate_drops import rate_drops
 from methods.nn.surrogate import SURROGATES, Surrogate
 from methods.nn.synapse import Conv2d, DelayLine
 from methods.nn.vgg import Plan, Vgg
@@ -91,9 +89,6 @@ class Stbp(SpikingMethod):
         )
         readout: Literal["mean", "rate"] = Field("mean", description="mean linear answers, task's loss; or firing rates, squared error")
         network: Literal["task", "cnn"] = Field("task", description="the task's backbone, or STBP's 32C3-AP2-32C3-AP2-128")
-        rate_drops: float | None = Field(
-            None, description="fraction of the epochs after which, again and again, the learning rate falls to a tenth", gt=0, le=1
-        )
 
     options: Options
 
@@ -147,11 +142,6 @@ class Stbp(SpikingMethod):
         """Return the task's reference backbone or the network of STBP's code."""
         return Vgg(self.task.input_shape, CNN, self, hidden=128) if self.options.network == "cnn" else super().backbone()
 
-    def phases(self, net: nn.Module) -> Iterator[Phase]:
-        """Yield one phase, or one for each learning rate."""
-        period = self.options.rate_drops
-        return rate_drops(self.training, period) if period else super().phases(net)
-
     def loss(self, output: Tensor, targets: Tensor) -> Tensor:
         """Return the task's loss of answers ``[B, ...]``, or the mean squared error of rates ``[B, classes]`` to one-hot classes."""
         if self.options.readout == "mean":
@@ -162,7 +152,7 @@ class Stbp(SpikingMethod):
         """Return the settings of STBP's code for MNIST, else those of tdBN that could be read."""
         if task.card.name == "static/mnist":
             neuron = {"leak": 0.2, "threshold": 0.5, "surrogate": "rectangle", "detach_reset": False, "norm": "none"}
-            training = {"optimizer": "adam", "lr": 1e-3, "schedule": "constant", "rate_drops": 0.4, "epochs": 100, "batch_size": 100}
+            training = {"optimizer": "adam", "lr": 1e-3, "schedule": "drops", "milestones": (0.4, 0.8), "epochs": 100, "batch_size": 100}
             return neuron | training | {"readout": "rate", "network": "cnn", "steps": 20}
         return {
             "leak": 0.25,

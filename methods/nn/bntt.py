@@ -78,11 +78,5 @@ def decay_exponent(training: Training, updates: int, decay: float) -> float:
 
     ``updates``: iterations per epoch; the sum is over all iterations, by the schedule of the settings. Source: ours.
     """
-    epochs = training.epochs
-    if training.schedule == "cosine":
-        mean = (epochs + 1) / (2 * epochs)
-    elif training.schedule == "drops":
-        mean = sum(0.1 ** sum(epoch >= round(share * epochs) for share in (0.5, 0.7, 0.9)) for epoch in range(epochs)) / epochs
-    else:
-        mean = 1.0
-    return decay * training.lr * mean * epochs * updates / (1 - training.momentum)
+    shares = sum(training.lr_share(epoch) for epoch in range(training.epochs))
+    return decay * training.lr * shares * updates / (1 - training.momentum)

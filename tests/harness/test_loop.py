@@ -67,6 +67,19 @@ def test_the_cosine_schedule_falls_from_the_rate_to_zero_over_the_epochs(toy_tas
     assert found == pytest.approx([0.1 * (1 + math.cos(math.pi * epoch / 5)) for epoch in range(5)])
 
 
+def test_the_rate_drops_by_the_factor_at_milestones_and_falls_by_it_every_epoch(toy_task, toy_method):
+    settings = {"epochs": 7, "lr": 0.2, "milestones": (0.5, 0.7), "lr_factor": 0.5}
+    found = rates(toy_method(toy_task(), training={**settings, "schedule": "drops"}))
+    assert found == pytest.approx([0.2] * 4 + [0.1] + [0.05] * 2)  # 3.5 and 4.9 epochs are rounded
+    found = rates(toy_method(toy_task(), training={**settings, "schedule": "exponential"}))
+    assert found == pytest.approx([0.2 * 0.5**epoch for epoch in range(7)])
+
+
+def test_the_rate_warms_up_to_the_schedule(toy_task, toy_method):
+    found = rates(toy_method(toy_task(), training={"schedule": "constant", "epochs": 5, "lr": 0.4, "warm_up": 3}))
+    assert found == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.4])
+
+
 def test_the_constant_schedule_is_constant(toy_task, toy_method):
     assert rates(toy_method(toy_task(), training={"schedule": "constant", "epochs": 3, "lr": 0.2})) == [0.2] * 3
 

@@ -161,12 +161,20 @@ def test_a_setting_that_no_chosen_method_has_is_refused_with_the_nearest_name(re
         ("optimizer", "rmsprop"),
         ("schedule", "step"),
         ("augment", "perhaps"),
+        ("milestones", "early"),
+        ("milestones", "0.5,1.5"),
+        ("warm_up", "-1"),
     ],
 )
 def test_a_training_setting_of_the_wrong_type_or_size_is_refused_in_one_line(registries, key, value):
     with pytest.raises(UsageError) as error:
         choose(registries, settings={key: value})
     assert str(error.value).startswith(f"--set {key}={value}: ") and "\n" not in str(error.value)
+
+
+def test_milestones_are_given_with_commas(registries):
+    (spec,) = choose(registries, methods=["ann"], settings={"milestones": "0.6,0.8", "schedule": "drops"})
+    assert spec.training == {"milestones": (0.6, 0.8), "schedule": "drops"}
 
 
 def test_an_option_of_the_wrong_type_is_refused(registries):

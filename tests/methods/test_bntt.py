@@ -362,7 +362,7 @@ def test_random_encoder_on_data_with_a_time_axis_is_refused():
 def test_recipe_divides_the_learning_rate_by_ten_after_half_seven_tenths_and_nine_tenths_of_the_epochs():
     assert Bntt(Bars(), track="recipe").training.schedule == "drops"
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], 0.3)
-    schedule = make_schedule(optimizer, "drops", 20)
+    schedule = make_schedule(optimizer, Training(epochs=20, schedule="drops"))
     rates = []
     for _ in range(20):
         rates.append(optimizer.param_groups[0]["lr"])
@@ -453,13 +453,12 @@ def test_largest_gamma_of_a_layer_and_step_is_that_in_size():
 def test_decay_exponent_sums_the_learning_rates_of_the_schedule(schedule, epochs):
     training = Training(epochs=epochs, optimizer="sgd", lr=0.2, momentum=0.8, schedule=schedule)
     optimizer = make_optimizer([nn.Parameter(torch.zeros(1))], training)
-    scheduler = make_schedule(optimizer, schedule, epochs)
+    scheduler = make_schedule(optimizer, training)
     total = 0.0
     for _ in range(epochs):
         total += 13 * optimizer.param_groups[0]["lr"]
         optimizer.step()
-        if scheduler:
-            scheduler.step()
+        scheduler.step()
     assert decay_exponent(training, 13, 0.01) == pytest.approx(0.01 * total / 0.2, rel=1e-9)
 
 

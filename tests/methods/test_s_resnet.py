@@ -20,7 +20,7 @@ from methods.nn.surrogate import Triangle
 from methods.nn.synapse import Conv2d
 from methods.nn.votes import Votes
 from methods.nn.watch import Watch
-from methods.s_resnet import ABLATION, Resize, SResnet, drops
+from methods.s_resnet import ABLATION, Resize, SResnet
 from suites.static_vision import Digits
 
 
@@ -264,21 +264,12 @@ def test_the_network_for_events_halves_frames_of_64_pixels_and_resizes_larger_on
         assert large(torch.rand(9, 1, 2, 128, 128)).shape == (9, 1, 10)
 
 
-def test_the_learning_rate_drops_at_rounded_epochs():
-    assert drops(70) == [49, 56, 63]
-    assert drops(90) == [63, 72, 81]
-    assert drops(180) == [126, 144, 162]
-
-
-@pytest.mark.parametrize(("epochs", "lengths"), [(70, [49, 7, 7, 7]), (12, [8, 2, 1, 1]), (1, [1])])
-def test_the_recipe_trains_in_a_phase_per_learning_rate(epochs, lengths):
-    method = SResnet(Digits(), track="recipe", training={"epochs": epochs})
-    phases = list(method.phases(nn.Identity()))
-    assert [phase.epochs for phase in phases] == lengths
-    rates = [phase.training.lr for phase in phases]
-    assert all(phase.training.schedule == "constant" for phase in phases)
-    assert epochs == 1 or rates == pytest.approx([0.026844 / 10**i for i in range(4)])
-    assert [phase.name for phase in SResnet(Digits()).phases(nn.Identity())] == ["train"]
+@pytest.mark.parametrize(("epochs", "lengths"), [(70, [49, 7, 7, 7]), (90, [63, 9, 9, 9]), (12, [8, 2, 1, 1]), (1, [1])])
+def test_the_learning_rate_of_the_recipe_drops_at_rounded_epochs(epochs, lengths):
+    training = SResnet(Digits(), track="recipe", training={"epochs": epochs}).training
+    shares = [training.lr_share(epoch) for epoch in range(epochs)]
+    assert [shares.count(share) for share in sorted(set(shares), reverse=True)] == lengths
+    assert sorted(set(shares), reverse=True) == pytest.approx([1, 0.1, 0.01, 0.001][: len(lengths)])
 
 
 def test_the_recipe_is_that_of_the_official_code():

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from harness.loop import make_optimizer, train
+from harness.loop import train
 from harness.plugin import UsageError
 from harness.task import SPLITS, Data
 from methods.nn.attentive_lif import AttentiveLIF
@@ -142,16 +142,9 @@ def test_the_loss_of_a_population_is_the_squared_error_to_one_hot_answers():
     torch.testing.assert_close(method.loss(output, targets), expected)
 
 
-def test_the_learning_rate_falls_by_the_factor_every_epoch():
-    method = Sctfa(Digits(), {"lr_decay": 0.95}, training={"lr": 0.01, "schedule": "cosine"})
-    (phase,) = method.phases(built(method))
-    optimizer = make_optimizer(list(phase.parameters), phase.training)
-    rates = []
-    for epoch in range(3):
-        phase.on_epoch(epoch, 3)
-        rates.append(optimizer.param_groups[0]["lr"])
-    assert phase.training.schedule == "constant"
-    assert rates == pytest.approx([0.01, 0.0095, 0.009025])
+def test_the_learning_rate_of_the_recipe_falls_by_a_twentieth_every_epoch():
+    training = Sctfa(Digits(), track="recipe").training
+    assert [training.lr_share(epoch) for epoch in range(3)] == pytest.approx([1, 0.95, 0.9025])
 
 
 def test_training_by_the_recipe_makes_the_loss_fall():

@@ -420,15 +420,14 @@ def test_the_recipe_of_dvs_gesture_is_that_of_its_log():
     o, t = method.options, method.training
     assert (o.net, o.zero_init, o.train_frames, method.steps, method.kind) == ("7b", True, 12, 16, "plif")
     assert (t.optimizer, t.momentum, t.weight_decay, t.batch_size) == ("sgd", 0.9, 0.0, 16)
-    phases = [phase.training for phase in method.phases(nn.Identity())]
-    assert [(phase.epochs, phase.schedule) for phase in phases] == [(64, "constant")] * 3
-    assert [phase.lr for phase in phases] == pytest.approx([1e-3, 1e-4, 1e-5])
+    assert (t.epochs, t.lr) == (192, 1e-3)
+    assert [t.lr_share(epoch) for epoch in (0, 63, 64, 127, 128, 191)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
 
 
 def test_the_recipe_of_cifar10_dvs_is_that_of_its_log():
     method = SewResnet(paper_task("events/cifar10-dvs"), track="recipe")
     o, t = method.options, method.training
-    assert (o.net, o.zero_init, o.train_frames, o.rate_drops) == ("wide7b", False, None, None)
+    assert (o.net, o.zero_init, o.train_frames) == ("wide7b", False, None)
     assert (t.lr, t.schedule, t.epochs, t.batch_size, t.weight_decay) == (0.01, "cosine", 64, 16, 0.0)
 
 

@@ -445,6 +445,4 @@ def test_the_recipe_of_mnist_is_that_of_stbps_code():
     assert (neuron.leak, neuron.threshold, neuron.reset, neuron.detach_reset, neuron.surrogate) == (0.2, 0.5, "hard", False, Rectangle(1.0))
     assert (o.readout, o.network, o.norm, method.steps) == ("rate", "cnn", "none", 20)
     assert (t.optimizer, t.lr, t.batch_size, t.epochs) == ("adam", 1e-3, 100, 100)
-    phases = [phase.training for phase in method.phases(nn.Identity())]
-    assert [phase.epochs for phase in phases] == [40, 40, 20]
-    assert [phase.lr for phase in phases] == pytest.approx([1e-3, 1e-4, 1e-5])
+    assert [t.lr_share(epoch) for epoch in (0, 39, 40, 79, 80, 99)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
