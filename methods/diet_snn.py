@@ -62,8 +62,8 @@ class DietSnn(ConversionMethod):
             Claim("energy", "ratio", 1 / 12, "static/imagenet", "12x less compute energy than an equal ANN", "abstract", "ann"),
             Claim("steps_used", "property", None, "static/imagenet", "20 to 500 times fewer steps than other SNNs", "abstract", "ann2snn"),
         ),
-        reconstructed="split of the epochs, cosine over all of them, VGG-16 with one hidden layer, where dropout sits, least threshold, "
-        "detection and segmentation: ours",
+        reconstructed="split of the epochs, cosine over all of them, 64 images for thresholds in small budgets, VGG-16 with one hidden "
+        "layer, where dropout sits, least threshold, detection and segmentation: ours",
     )
 
     class Options(plugin.Options):
@@ -76,7 +76,9 @@ class DietSnn(ConversionMethod):
         amsgrad: bool = Field(False, description="with Adam: its AMSGrad form in tuning")
         percentile: float = Field(99.7, description="percentile of the currents that is the threshold, in percent", gt=0, le=100)
         scaling: float = Field(0.3, description="multiplies all thresholds (scaling_factor; README 0.2, default of the code 0.3)", gt=0)
-        calibration: int = Field(512, description="training images, in one batch, that thresholds are taken from", ge=1)
+        calibration: int | None = Field(
+            None, description="training images, in one batch, that thresholds are taken from; None: 512 in the paper budget, else 64", ge=1
+        )
         calibration_steps: int = Field(100, description="time steps simulated for the thresholds", ge=1)
         dropout: float = Field(0.0, description="dropout of ReLU and spikes; one mask for all steps of a batch", ge=0, lt=1)
         net: Literal["task", "vgg16"] = Field("task", description="the task's backbone, or the network of the paper")
@@ -158,7 +160,8 @@ class DietSnn(ConversionMethod):
     def norm_factors(self, net: nn.Module, connections: list[Connection]) -> dict[Layer, Tensor]:
         """Balance the thresholds, layer by layer, scale them, and return them."""
         o = self.options
-        image = self.task.encode(next(self.task.batches("train", o.calibration, o.calibration)).inputs, 1)
+        count = o.calibration or (512 if self.task.budget_name == "paper" else 64)
+        image = self.task.encode(next(self.task.batches("train", count, count)).inputs, 1)
         layers = [c.layer for c in connections if c.layer is not None]
         found = balance_thresholds(net, layers, image, o.calibration_steps, o.percentile, self.spiking)
         for layer, threshold in found.items():

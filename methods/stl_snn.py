@@ -10,8 +10,8 @@ compares with. ``per`` shares thresholds over a channel or a layer, to show what
 network runs at the size it was built for only.
 
 Read-out: the suite's linear one (``votes=0``), or ``votes`` spiking neurons per class (``methods/nn/votes.py``), whose mean over votes and
-time is trained by squared error to the one-hot class. Of the joint decision framework of the paper no definition was found: equal weights are
-the official demo's, learnt ones (``vote_weights``, ``step_weights``) are ours.
+time is trained by squared error to the one-hot class. Of the joint decision framework of the paper no definition was found: equal weights
+are the official demo's, learnt ones (``vote_weights``, ``step_weights``) are ours.
 
 Matched track: the suite's backbone, tdBN scaled to 1 whatever ``theta0`` (else a wrong threshold would be undone), theta0 = 1. Recipe: the
 demo network, Bernoulli coding, batch normalisation step by step, theta0 = 2. ``report`` follows thresholds and rates through training and
@@ -80,7 +80,7 @@ class StlSnn(SpikingMethod):
         floor: float | None = Field(None, description="smallest threshold, clamped after each step; None: none, as published", gt=0)
         threshold_decay: float | None = Field(None, description="weight decay of thresholds; None: that of all parameters", ge=0)
         norm: Literal["tdbn", "step"] = Field(
-            "tdbn", description="batch normalisation over all steps together, or step by step (published)"
+            "tdbn", description="batch normalisation over all steps together, or of each step (published)"
         )
         coding: Literal["task", "bernoulli"] = Field("task", description="the task's encoding, or a spike where pixel >= uniform noise")
         votes: int = Field(0, description="spiking neurons per class that vote; 0: the suite's linear read-out", ge=0)
