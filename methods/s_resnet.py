@@ -140,7 +140,7 @@ class SResnet(SpikingMethod):
 
     def readout(self, features_in: int, features_out: int) -> nn.Module:
         """Return the read-out without bias: one linear map or its votes, and neurons whose spikes are counted if asked for."""
-        votes = Votes(features_in, features_out) if self.options.boosting else Linear(features_in, features_out, bias=False)
+        votes = Votes(features_in, features_out, votes=10) if self.options.boosting else Linear(features_in, features_out, bias=False)
         return nn.Sequential(votes, self.neuron(features_out)) if self.options.answer == "spike_count" else votes
 
     def loss(self, output: Tensor, targets: Tensor) -> Tensor:

@@ -30,10 +30,10 @@ from methods.nn import corruption
 from methods.nn.attentive_lif import AttentiveLIF
 from methods.nn.event_net import SMALLEST, EventNet
 from methods.nn.neuron import LIF
-from methods.nn.population import PopulationReadout
 from methods.nn.step_norm import StepBatchNorm
 from methods.nn.surrogate import SURROGATES
 from methods.nn.synapse import Conv2d
+from methods.nn.votes import Votes
 
 STRENGTHS = {"noise": [0.0, 0.02, 0.05, 0.1], "loss": [i / 10 for i in range(10)], "blank": [0.0, 0.2, 0.4, 0.6, 0.8]}
 MAP = 8  # places each way of an attention map in a record
@@ -149,7 +149,7 @@ class Sctfa(SpikingMethod):
     def readout(self, features_in: int, features_out: int) -> nn.Module:
         """Return the linear read-out, or populations of spiking neurons."""
         if self.options.readout == "population":
-            return PopulationReadout(features_in, features_out, self.plain_neuron())
+            return Votes(features_in, features_out, 5, self.plain_neuron(), bias=True)
         return super().readout(features_in, features_out)
 
     def backbone(self) -> nn.Module:

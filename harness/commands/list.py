@@ -35,14 +35,22 @@ def list_plugins(what: str, task: str, style: str, plugin_files: Sequence[Path])
         typer.echo(tabulate(rows, heads, tablefmt="simple", maxcolwidths=[None] * 2 + [WIDEST] * (len(heads) - 2)))
 
 
-def _methods(registries: Registries, task: str, _: str) -> tuple[list[str], list[list[str]]]:
+def _methods(registries: Registries, task: str, style: str) -> tuple[list[str], list[list[str]]]:
+    """In a terminal with options and files; for a page with the papers."""
     asked = registries.task(task) if task else None
     rows = []
     for name in registries.methods.names():
         method = registries.methods.load(name)
+        card = method.card
+        if style == "github" and asked is None:
+            where = card.venue if str(card.year) in card.venue else f"{card.venue}, {card.year}".removeprefix("-, ")
+            rows.append([f"`{name}`", card.family, f"{card.title} ({where})", card.summary])
+            continue
         options = ", ".join(f"{key}={field.default}" for key, field in method.Options.model_fields.items())
         row = [name, method.card.family, str(method.card.year), method.card.summary, options, registries.methods.origin(name)]
         rows.append(row[:4] + [asked.unavailable() or method.supports(asked) or "yes"] if asked else row)
+    if style == "github" and asked is None:
+        return ["method", "family", "paper", "about"], rows
     return ["method", "family", "year", "about", *([f"runs on {task}"] if asked else ["options", "defined in"])], rows
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 Corruption = Callable[[Tensor, float, torch.Generator], Tensor]
 
 
-def noise(frames: Tensor, probability: float, generator: torch.Generator) -> Tensor:
+def noise(frames: Tensor, probability: float, generator: torch.Generator | None = None) -> Tensor:
     """Return ``frames`` with one more event at each step and pixel with ``probability``, of a random polarity."""
     shape = (*frames.shape[:2], 1, *frames.shape[3:])
     fired = torch.rand(shape, generator=generator, device=frames.device) < probability

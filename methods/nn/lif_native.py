@@ -3,10 +3,10 @@
 Currents in float32, float64 or bfloat16; for bfloat16 state and arithmetic are float32, so that its spikes are those of the same numbers
 in float32, as with the Triton kernels, and not those of PyTorch's operations in bfloat16. Potentials are kept in that precision.
 
-What a layer learns is passed as a number, or per channel as C numbers and the place of the channels within a step: nothing of the size
-of the sequence is made for it. "bits" keeps the spike and whether u lies in the rectangle's window, eight neurons to a byte: with those
-two, h and 1 - s are exact. That is 2 bits per neuron-step, and one more per neuron to tell apart what is not a number; without a hard
-reset or a learnt threshold the window alone, 1 bit.
+What a layer learns is passed as a number, or per channel as C numbers and the place of the channels within a step (per neuron each is a
+channel): nothing of the size of the sequence is made for it. "bits" keeps the spike and whether u lies in the rectangle's window, eight
+neurons to a byte: with those two, h and 1 - s are exact. That is 2 bits per neuron-step, and one more per neuron to tell apart what is not
+a number; without a hard reset or a learnt threshold the window alone, 1 bit.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from methods.nn import native
 from methods.nn.layout import arranged, like, step_like
-from methods.nn.lif_operator import LIFOperator, channel_stride, gathered, make_kept, state_type
+from methods.nn.lif_operator import LIFOperator, channel_stride, gathered, make_kept, placed, state_type
 from methods.nn.lif_settings import CURRENT, Flags, Numbers, kept, planes
 
 SCRATCH = 1 << 19  # numbers per thread when potentials are recomputed: about what a second-level cache holds
@@ -37,14 +37,14 @@ def _fixed(leak: float, threshold: float, scaled: int) -> native.Values:
 
 
 def _values(
-    leak: Tensor | None, threshold: Tensor | None, channels: int, dtype: torch.dtype, numbers: Numbers, flags: Flags
+    leak: Tensor | None, threshold: Tensor | None, channels: int, sequence: Tensor, numbers: Numbers, flags: Flags
 ) -> tuple[native.Values, tuple[Tensor | None, ...]]:
     """Return leak, gain and threshold, rounded as PyTorch would, and the tensors that must outlive the call."""
     if leak is None and threshold is None:
         return _fixed(numbers.leak, numbers.threshold, flags.scaled), ()
-    values = native.Values(numbers.leak, 1 - numbers.leak if flags.scaled else 1.0, numbers.threshold)
+    values, dtype = native.Values(numbers.leak, 1 - numbers.leak if flags.scaled else 1.0, numbers.threshold), state_type(sequence.dtype)
     if channels:
-        leak, threshold = _dense(leak, dtype), _dense(threshold, dtype)
+        leak, threshold = (part if part is None else placed(part.to(dtype), sequence) for part in (leak, threshold))
         values.leaks, values.thresholds = _address(leak), _address(threshold)
         return values, (leak, threshold)
     if leak is not None:
@@ -56,12 +56,6 @@ def _values(
 
 def _address(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
-
-
-def _dense(parameter: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    if parameter is None or (parameter.dtype == dtype and parameter.is_contiguous()):
-        return parameter
-    return parameter.detach().to(dtype).contiguous()
 
 
 def _arranged(step: Tensor | None, model: Tensor) -> Tensor | None:
@@ -83,7 +77,7 @@ def forward(
     half = current.dtype != real
     rich = bool(channels or half or deep or flags.refractory)
     grid = native.grid(steps, spikes.numel() // steps, rich=rich, channels=channels, inner=inner, half=half)
-    values, alive = _values(leak, threshold, channels, real, numbers, flags)
+    values, alive = _values(leak, threshold, channels, spikes, numbers, flags)
     start, silence = _arranged(v0, current), _arranged(r0, current)
     native.load(real).lif_forward(
         ctypes.byref(_neuron(numbers, flags, deep)), ctypes.byref(grid), ctypes.byref(values), current.data_ptr(), current.stride(0),
@@ -121,7 +115,7 @@ def backward(
     rich = bool(channels or half or deep or flags.refractory or leak is not None or threshold is not None)
     room = 0 if potential is not None or packed else SCRATCH // (3 if flags.refractory else 1)
     grid = native.grid(steps, out.numel() // steps, room, rich=rich, channels=channels, inner=inner, half=half)
-    values, alive = _values(leak, threshold, channels, real, numbers, flags)
+    values, alive = _values(leak, threshold, channels, out, numbers, flags)
     upstream, end = arranged(g, out), _arranged(g_v1, out)
     start, silence = _arranged(v0, out), _arranged(r0, out)
     g_v0 = step_like(out, real) if need_v0 else None

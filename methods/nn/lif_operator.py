@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from methods.nn.layout import like, settled, step_like
+from methods.nn.layout import arranged, like, settled, step_like
 from methods.nn.lif_settings import CURRENT, POTENTIAL, Flags, Numbers, kept, planes
 
 Parts = tuple[Tensor | None, ...]
@@ -41,9 +41,21 @@ def state_type(dtype: torch.dtype) -> torch.dtype:
 
 
 def channel_stride(sequence: Tensor, leak: Tensor | None, threshold: Tensor | None) -> tuple[int, int]:
-    """Return the number of channels of the parameters (0: they are numbers), and how far apart those of ``[T, B, C, ...]`` lie."""
+    """Return the number of channels of the parameters (0: they are numbers), and how far apart those of ``[T, B, C, ...]`` lie.
+
+    A parameter of several dimensions has a number per neuron of a sample: each neuron is then a channel.
+    """
     one = leak if leak is not None else threshold
-    return (one.numel(), max(sequence.stride(2), 1)) if one is not None and one.numel() > 1 else (0, 1)
+    if one is None or one.numel() == 1:
+        return 0, 1
+    return one.numel(), 1 if one.dim() > 1 else max(sequence.stride(2), 1)
+
+
+def placed(parameter: Tensor | None, sequence: Tensor) -> Tensor | None:
+    """Return a parameter per neuron so that its numbers lie as the neurons of ``sequence`` do; any other contiguous."""
+    if parameter is None:
+        return None
+    return arranged(parameter.detach(), sequence[0]) if parameter.dim() > 1 else parameter.detach().contiguous()
 
 
 def gathered(sums: Tensor | None, parameter: Tensor | None, sequence: Tensor, channels: int) -> Tensor | None:
@@ -51,7 +63,8 @@ def gathered(sums: Tensor | None, parameter: Tensor | None, sequence: Tensor, ch
     if sums is None or parameter is None:
         return None
     if channels:
-        sums = sums.as_strided(sequence.shape[1:], sequence.stride()[1:]).sum((0, *range(2, sequence.dim() - 1)))
+        summed = (0,) if parameter.dim() > 1 else (0, *range(2, sequence.dim() - 1))
+        sums = sums.as_strided(sequence.shape[1:], sequence.stride()[1:]).sum(summed)
     found = (sums if channels else sums.sum()).to(parameter.dtype)
     return found.view(parameter.shape) if found.dim() != parameter.dim() else found
 
@@ -71,7 +84,8 @@ class LIFOperator:
     """``lif(current, v0, r0, leak, threshold, numbers, flags) -> (spikes, v1, r1)``, from a pair of functions that launch kernels.
 
     ``current [T, B, ...]``; ``v0`` and ``r0 [B, ...]`` are the state and the remaining steps of silence before the first step (None: at
-    rest); ``leak`` and ``threshold`` tensors where they are learnt, of one number or one per channel. ``v1`` and ``r1`` are None unless
+    rest); ``leak`` and ``threshold`` tensors where they are learnt, of one number, one per channel or, where a sample lies in one piece of
+    memory, one per neuron. ``v1`` and ``r1`` are None unless
     ``flags.carry`` (and a refractory neuron). ``forward(current, v0, r0, leak, threshold, numbers, flags)`` returns spikes, potentials or
     bits, v1 and r1; ``backward(out, kept, v0, r0, leak, threshold, g, g_v1, numbers, flags, need_v0)`` fills ``out`` with the gradient of
     the currents and returns those of v0, leak and threshold. ``forward`` of the class is that of the kernels, with the currents settled.

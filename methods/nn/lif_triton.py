@@ -16,7 +16,7 @@ from torch import Tensor
 
 from methods.nn import gpu, lif_kernels
 from methods.nn.layout import arranged, like, step_like
-from methods.nn.lif_operator import LIFOperator, channel_stride, gathered, make_kept
+from methods.nn.lif_operator import LIFOperator, channel_stride, gathered, make_kept, placed
 from methods.nn.lif_settings import CURRENT, Flags, Numbers, kept
 
 REALS = (torch.float32, torch.bfloat16, torch.float16)
@@ -49,10 +49,6 @@ def _arranged(step: Tensor | None, model: Tensor) -> Tensor | None:
     return None if step is None else arranged(step, model)
 
 
-def _dense(parameter: Tensor | None) -> Tensor | None:
-    return None if parameter is None else parameter.detach().contiguous()
-
-
 def forward(
     current: Tensor, v0: Tensor | None, r0: Tensor | None, leak: Tensor | None, threshold: Tensor | None, numbers: Numbers, flags: Flags
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
@@ -67,8 +63,8 @@ def forward(
         width = block(size)
         with gpu.device_of(current):
             lif_kernels.forward[(triton.cdiv(size, width),)](
-                current, current.stride(0), _arranged(v0, current), _dense(leak), _dense(threshold), spikes, potential, v1, steps, size,
-                channels, inner, *_scalars(leak, numbers, flags), numbers.threshold, numbers.v_init,
+                current, current.stride(0), _arranged(v0, current), placed(leak, spikes), placed(threshold, spikes), spikes, potential, v1,
+                steps, size, channels, inner, *_scalars(leak, numbers, flags), numbers.threshold, numbers.v_init,
                 RESET=flags.reset, STRICT=bool(flags.strict), SCALED=bool(flags.scaled), CHANNELS=bool(channels), BLOCK=width,
                 enable_fp_fusion=False,
             )  # fmt: skip
@@ -113,7 +109,7 @@ def backward(
         with gpu.device_of(out):
             lif_kernels.backward[(programs,)](
                 None if recompute else found, found if recompute else None, found.stride(0), _arranged(v0, out), upstream,
-                upstream.stride(0), _arranged(g_v1, out), _dense(leak), _dense(threshold), scratch, out, g_v0, *sums,
+                upstream.stride(0), _arranged(g_v1, out), placed(leak, out), placed(threshold, out), scratch, out, g_v0, *sums,
                 triton.cdiv(blocks, programs), steps, size, channels, inner, *_scalars(leak, numbers, flags), *numbers[1:],
                 RESET=flags.reset, ATTACHED=bool(flags.attached), STRICT=bool(flags.strict), SURROGATE=flags.surrogate,
                 SCALED=bool(flags.scaled), CHANNELS=bool(channels), BLOCK=width, enable_fp_fusion=False,

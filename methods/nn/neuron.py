@@ -9,7 +9,7 @@ For input current ``I[t]`` of shape ``[T, B, ...]`` (``v`` starts at ``v_init``)
          = u[t]                               reset "none"
 
 ``leak = 1`` is the integrate-and-fire neuron. Source: STBP (Wu et al. 2018), in the three-stage form. With a refractory period of R steps,
-``s[t] = 0`` and ``v[t] = v[t-1]`` for the R steps after a spike. Leak and threshold are numbers, or learnt per layer or channel.
+``s[t] = 0`` and ``v[t] = v[t-1]`` for the R steps after a spike. Leak and threshold are numbers, or learnt per layer, channel or neuron.
 
 Backends: "reference" is the loop below, PyTorch's operations and autograd, the definition; "native" computes the same in one pass over time
 each way (``methods.nn.lif_native``), on the CPU in single and double precision and in bfloat16, for the surrogates of
@@ -62,8 +62,9 @@ class LIF(Stateful):
 
     ``detach_reset`` keeps gradients out of the reset. ``learn`` names what is learnt: "leak", as ``leak = 1 - sigmoid(w)`` (PLIF), w the
     parameter ``leak_logit``; "threshold", itself the parameter. Each is one number per layer, or with ``channels=C`` one per channel of
-    currents ``[T, B, C, ...]``; ``learnable_leak`` is the same as ``learn=("leak",)``. ``refractory``: so many steps after a spike a neuron
-    ignores its input and emits nothing, its potential stays as the reset left it.
+    currents ``[T, B, C, ...]``, or with ``channels=(C, H, W)`` one per neuron of currents ``[T, B, C, H, W]``. ``learnable_leak`` is the
+    same as ``learn=("leak",)``. ``refractory``: so many steps after a spike a neuron ignores its input and emits nothing, its potential
+    stays as the reset left it.
 
     ``save`` is what kernels keep for the backward pass: "potential"; "recompute", the currents, from which they compute the potentials
     again; "bits", 2 bits per neuron-step instead of 32 (1 with a soft reset or none, and a threshold that is not learnt), exact where a
@@ -94,7 +95,7 @@ class LIF(Stateful):
         backend: Backend = "auto",
         save: Save = "auto",
         learn: Sequence[Learnt] = (),
-        channels: int | None = None,
+        channels: int | tuple[int, ...] | None = None,
         refractory: int = 0,
     ) -> None:
         """Make a layer of neurons of any shape."""
@@ -117,7 +118,7 @@ class LIF(Stateful):
         self.surrogate, self.strict, self.scale_input = surrogate, strict, scale_input
         self.channels = channels
         self._leak = leak
-        shape = () if channels is None else (channels,)
+        shape = channels if isinstance(channels, tuple) else () if channels is None else (channels,)
         if learnt_leak:
             self.leak_logit = nn.Parameter(torch.full(shape, math.log((1 - leak) / leak)))
         if "threshold" in learn and threshold <= 0:
@@ -131,8 +132,9 @@ class LIF(Stateful):
 
     def forward(self, current: Tensor) -> Tensor:
         """Return the spikes ``[T, B, ...]`` of a current of the same shape."""
-        if self.channels is not None and (current.dim() < 3 or current.shape[2] != self.channels):
-            raise ValueError(f"a current [T, B, {self.channels}, ...] is needed for channels={self.channels}, not {list(current.shape)}")
+        if self.channels is not None and not self._fits(current.shape[2:]):
+            wanted = f"{', '.join(map(str, self.channels))}]" if isinstance(self.channels, tuple) else f"{self.channels}, ...]"
+            raise ValueError(f"a current [T, B, {wanted} is needed for channels={self.channels}, not {list(current.shape)}")
         state = self.carried()
         if self.backend == "compiled" and not torch.compiler.is_compiling():  # inside a larger compiled function: as the reference
             self.used = "compiled"
@@ -148,6 +150,9 @@ class LIF(Stateful):
                 raise RuntimeError(f"the {self.backend} backend cannot be used: {reason}")
         self.used = "reference"
         return self._reference(current, state)
+
+    def _fits(self, shape: torch.Size) -> bool:
+        return shape == self.channels if isinstance(self.channels, tuple) else shape[:1] == (self.channels,)
 
     def why_not_triton(self, current: Tensor, v: Tensor | None = None) -> str | None:
         """Return why the Triton backend cannot take ``current`` (and the state ``v``), or None if it can."""
@@ -191,7 +196,7 @@ class LIF(Stateful):
 
     def compiled(self) -> Compiled:
         """Return the compiled step that backend "compiled" runs: shared by all layers of the same settings."""
-        leak = None if hasattr(self, "leak_logit") else self._leak
+        leak = None if isinstance(self.leak, Tensor) else self._leak
         threshold = None if isinstance(self.threshold, Tensor) else self.threshold
         return lif_compiled.compiled(
             leak, threshold, self.reset, self.detach_reset, self.surrogate, self.strict, self.scale_input, self.refractory
@@ -217,6 +222,8 @@ class LIF(Stateful):
         else:
             from methods.nn.lif_native import lif
         v0, r0 = (*(state or ()), None, None)[:2]
+        if isinstance(self.channels, tuple) and len(current[0]) > 1 and current.stride(1) != math.prod(self.channels):
+            current = current.contiguous()  # the neurons of a sample must lie side by side
         spikes, v1, r1 = lif(current, v0, r0, learnt_leak, learnt_threshold, numbers, flags)
         if v1 is not None:
             self._remember((v1,) if r1 is None else (v1, r1))
@@ -250,7 +257,9 @@ class LIF(Stateful):
 
     def _spread(self, value: Tensor | float, like: Tensor, channel: int = 2) -> Tensor | float:
         """Return a value per channel so that it broadcasts against ``like``, whose dimension ``channel`` they are."""
-        return value.view(-1, *[1] * (like.dim() - channel - 1)) if self.channels is not None and _is_tensor(value) else value
+        if not isinstance(self.channels, int) or not _is_tensor(value):
+            return value
+        return value.view(-1, *[1] * (like.dim() - channel - 1))
 
     def extra_repr(self) -> str:
         """Return the settings for printing."""

@@ -134,9 +134,9 @@ def test_more_steps_than_there_are_statistics_for_are_refused():
 # 6
 def test_boosting_is_the_mean_of_ten_votes_and_the_strided_average_pool():
     torch.manual_seed(0)
-    votes = Votes(7, 4).double()
+    votes = Votes(7, 4, 10).double()
     x = torch.randn(3, 2, 7, dtype=torch.float64)
-    all_votes = votes.linear(x)
+    all_votes = votes.synapse(x)
     assert all_votes.shape[-1] == 40
     torch.testing.assert_close(votes(x)[..., 1], all_votes[..., 10:20].mean(-1))
     pooled = F.avg_pool1d(all_votes.flatten(0, 1).unsqueeze(1), 10, 10).view(3, 2, 4)
@@ -145,14 +145,14 @@ def test_boosting_is_the_mean_of_ten_votes_and_the_strided_average_pool():
 
 def test_boosting_equals_one_linear_map_of_which_each_vote_gets_a_tenth_of_the_gradient():
     torch.manual_seed(0)
-    votes = Votes(7, 4).double()
+    votes = Votes(7, 4, 10).double()
     single = nn.Linear(7, 4, bias=False, dtype=torch.float64)
-    single.weight.data = votes.linear.weight.detach().view(4, 10, 7).mean(1)
+    single.weight.data = votes.synapse.weight.detach().view(4, 10, 7).mean(1)
     x, g = torch.randn(3, 2, 7, dtype=torch.float64), torch.randn(3, 2, 4, dtype=torch.float64)
     torch.testing.assert_close(votes(x), single(x))
     (votes(x) * g).sum().backward()
     (single(x) * g).sum().backward()
-    torch.testing.assert_close(votes.linear.weight.grad.view(4, 10, 7), (single.weight.grad / 10).unsqueeze(1).expand(4, 10, 7))
+    torch.testing.assert_close(votes.synapse.weight.grad.view(4, 10, 7), (single.weight.grad / 10).unsqueeze(1).expand(4, 10, 7))
 
 
 # 7

@@ -94,8 +94,8 @@ def test_the_gradient_of_a_learnt_leak_is_within_a_millionth_of_the_exact_one(sc
 
 @pytest.mark.parametrize("scale_input", [False, True])
 @pytest.mark.parametrize(("reset", "detach"), [("hard", False), ("soft", True), ("soft", False), ("none", True)])
-@pytest.mark.parametrize(("channels", "last"), [(None, False), (3, False), (3, True)])
-def test_leak_and_threshold_are_learnt_per_layer_and_per_channel(scale_input, reset, detach, channels, last):
+@pytest.mark.parametrize(("channels", "last"), [(None, False), (3, False), (3, True), ((3, 6, 9), False), ((3, 6, 9), True)])
+def test_leak_and_threshold_are_learnt_per_layer_channel_and_neuron(scale_input, reset, detach, channels, last):
     options = {"learn": ("leak", "threshold"), "channels": channels, "scale_input": scale_input, "reset": reset, "detach_reset": detach}
     options |= {"leak": 0.75, "surrogate": Arctan(0.5), "save": "recompute" if last else "potential"}
     current, g = numbers(4, 2, 3, 6, 9).abs() * 2, numbers(4, 2, 3, 6, 9, seed=1).abs()
