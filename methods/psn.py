@@ -53,7 +53,7 @@ class Psn(SpikingMethod):
             Claim("test_accuracy", "difference", 0.0695, "sequences/scifar10", f"PSN minus LIF (0.8150), {COLUMNS}", LOGS, against="stbp"),
             Claim("test_accuracy", "value", 0.9532, "static/cifar10", "PSN, 256 channels, T=4", LOGS),
             Claim("test_accuracy", "value", 0.7054, "static/imagenet", "SEW ResNet-34, T=4, from ANN weights", LOGS),
-            Claim("test_accuracy", "value", 0.859, "events/cifar10dvs", "VGG, sliding PSN, k=2, T=10", LOGS),
+            Claim("test_accuracy", "value", 0.859, "events/cifar10-dvs", "VGG, sliding PSN, k=2, T=10", LOGS),
             Claim("step_time", "property", None, "any", "lower than that of LIF loops, the more so the longer T", "abstract"),
         ),
         reconstructed="behaviour for a single epoch (lam = 1); order is cut to T where the card's 32 does not fit",
@@ -91,14 +91,12 @@ class Psn(SpikingMethod):
         yield Phase(on_epoch=tighten if masked else None)
 
     def recipe(self, task: Task) -> dict[str, Any]:
-        """Return the settings of the official scripts; TET loss, mixup and cutmix are left out.
-
-        Sliding neurons on sequences need AdamW at 1e-3 in place of SGD (a recipe cannot see the options).
-        """
+        """Return the settings of the official scripts; TET loss, mixup and cutmix are left out."""
         common = {"optimizer": "sgd", "lr": 0.1, "momentum": 0.9, "schedule": "cosine", "weight_decay": 0.0}
         suite = task.card.name.split("/")[0]
         if suite == "sequences":
-            return common | {"batch_size": 128, "epochs": 256, "label_smoothing": 0.1, "augment": True}
+            adamw = {"optimizer": "adamw", "lr": 1e-3} if self.given.get("variant") == "sliding" else {}
+            return common | adamw | {"batch_size": 128, "epochs": 256, "label_smoothing": 0.1, "augment": True}
         if suite == "events":
             return common | {"variant": "sliding", "order": 2, "batch_size": 32, "epochs": 200, "steps": 10}
         return common | {"batch_size": 128, "epochs": 1024, "augment": True, "steps": 4}

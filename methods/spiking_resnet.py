@@ -40,7 +40,7 @@ class SpikingResnet(SewResnet):
                 Claim("test_accuracy", "value", top, "static/imagenet", f"Spiking ResNet-{depth}, {AS_PUBLISHED}", LOGS)
                 for depth, top in IMAGENET.items()
             ),
-            Claim("test_accuracy", "value", 0.9097, "events/dvs_gesture", "7B-Net, T=16", "note of a third party that quotes the paper"),
+            Claim("test_accuracy", "value", 0.9097, "events/dvs-gesture", "7B-Net, T=16", "note of a third party that quotes the paper"),
             Claim("test_accuracy", "property", None, "any", "falls with depth, training accuracy too", LOGS),
         ),
         reconstructed="the matched network, as in sew_resnet; recipes but that of ImageNet are those of SEW with this block",

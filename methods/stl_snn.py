@@ -61,8 +61,8 @@ class StlSnn(SpikingMethod):
         compared_with=("stbp",),  # and its own mode=sl, mode=tl
         claims=(
             Claim("test_accuracy", "value", 0.9242, "static/cifar10", "8 layers, T=8", "table of a later paper (DS-ATGO)"),
-            Claim("test_accuracy", "property", None, "static, events", "higher than mode=sl (weights only) and mode=tl", "abstract"),
-            Claim("test_accuracy", "property", None, "static, events", "robust to noise, compared with sl and tl", "abstract"),
+            Claim("test_accuracy", "property", None, "any", "higher than mode=sl (weights only) and mode=tl", "abstract"),
+            Claim("test_accuracy", "property", None, "any", "robust to noise, compared with sl and tl", "abstract"),
             Claim("firing_rate", "property", None, "any", "thresholds settle so that rates transmit signals stably", "abstract"),
             Claim("energy", "property", None, "any", "low in deep networks, compared with sl and tl", "abstract"),
         ),

@@ -14,3 +14,11 @@ def subject(request):
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_method_keeps_the_contract(check, subject):
     check(subject)
+
+
+@pytest.mark.parametrize("name", Registries().methods.names())
+def test_claims_are_about_tasks_and_methods_by_their_names(name):
+    registries = Registries()
+    for claim in registries.methods.load(name).card.claims:
+        assert claim.task in ("any", *registries.tasks.names())
+        assert claim.against is None or claim.against in registries.methods.names()

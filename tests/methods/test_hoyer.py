@@ -351,6 +351,14 @@ def test_recipe_is_that_of_the_vgg_16():
     assert paper(Bars).options.net == paper(Lines).options.net == "task"
 
 
+def test_the_resnet_18_has_a_recipe_of_its_own():
+    bound = Colours()
+    bound.budget_name = "paper"
+    found = Hoyer(bound, {"net": "resnet18"}, track="recipe")
+    o, t = found.options, found.training
+    assert (o.net, o.lam, o.decay, t.optimizer, t.lr, t.epochs) == ("resnet18", 0.0, "weights", "sgd", 0.1, 600)
+
+
 def test_learning_rate_is_divided_by_five_after_sixty_eighty_and_ninety_percent():
     bound = paper(Colours)
     shares = [bound.training.lr_share(epoch) for epoch in range(400)]

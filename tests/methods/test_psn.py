@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from harness.loop import train
+from harness.registry import Registries
 from methods.nn.neuron import LIF
 from methods.nn.psn import PSN, MaskedPSN, SlidingPSN
 from methods.nn.stepping import stepping
@@ -205,3 +206,9 @@ def test_the_plugin_trains_a_short_while_and_reports(variant):
     assert report["neuron_parameters"] == [{"psn": 20, "masked": 20, "sliding": 3}[variant]] * 4
     assert report.get("lam") == (1.0 if variant == "masked" else None)
     assert report.get("serial_agreement", 1.0) == 1.0
+
+
+@pytest.mark.parametrize(("variant", "optimizer", "lr"), [("psn", "sgd", 0.1), ("sliding", "adamw", 1e-3)])
+def test_sliding_neurons_have_another_optimiser_on_sequences(variant, optimizer, lr):
+    training = Psn(Registries().task("sequences/digits-pixels"), {"variant": variant}, track="recipe").training
+    assert (training.optimizer, training.lr) == (optimizer, lr)
