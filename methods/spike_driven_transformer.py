@@ -153,7 +153,8 @@ class SpikeDrivenTransformer(SpikingMethod):
     def recipe(self, task: Task) -> dict[str, Any]:
         """Return the settings of the official configurations for classes; AdamW stands in for Lamb.
 
-        That is on ImageNet, where the batch size is that of one GPU, and on Gesture. For detection and segmentation, which the paper has not, those of CIFAR on the budget's net.
+        That is on ImageNet, where the batch size is that of one GPU, and on Gesture. For detection and segmentation, which the paper has
+        not, those of CIFAR on the budget's net.
         """
         common = {"optimizer": "adamw", "schedule": "cosine", "warm_up": 10 if task.temporal else 20, "augment": True}
         name = task.card.name
