@@ -73,7 +73,13 @@ def test_gradients_vanish_in_a_deep_stack_of_leaky_neurons_and_not_of_integrate_
 
 
 @pytest.mark.parametrize(
-    ("task", "net"), [("static/digits", "18"), ("events/digits-saccade", "budget"), ("detection/digit-scenes", "budget")]
+    ("task", "net"),
+    [
+        ("static/tiny-imagenet", "18"),
+        ("static/digits", "budget"),
+        ("events/digits-saccade", "budget"),
+        ("detection/digit-scenes", "budget"),
+    ],
 )
 def test_the_recipe_starts_from_identities_on_a_network_that_fits(task, net):
     method = SpikingResnet(Registries().task(task), track="recipe")
