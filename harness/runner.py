@@ -49,7 +49,7 @@ from harness.task import Training
 
 MARK = "\x1espikebench "
 SYNOPS_SAMPLES = (8, 64)  # at least and at most: synaptic operations are costly to count, and vary little between samples
-SYNOPS_SIZE = 1 << 18  # numbers in the encoded sequences of these samples
+SYNOPS_SIZE = 1 << 17  # numbers in the encoded sequences of these samples
 LATENCY_SHARE = 0.005  # of the time since the run began, what measuring latency may take
 WAIT_ALLOWED = 0.03  # share of training that threads may wait for a core before times are called into question
 OTHERS_ALLOWED = 0.05  # share of the cores that other processes may use meanwhile
