@@ -172,6 +172,9 @@ class Time(Part):
         description="share of training that threads waited for a core, added up over threads; None outside Linux",
     )
     other_cores: float | None = Field(None, description="cores that other processes used during training, on average; None outside Linux")
+    unsteadiness: float | None = Field(
+        None, description="90th percentile of step times over their median, the largest of phases with 20 steps"
+    )
     compile: float | None = Field(None, description="time that torch.compile took, anywhere in the run; None in records without it")
     warm_up_steps: int = Field(description="steps per phase left out of the medians")
     phases: list[PhaseTime]

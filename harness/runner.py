@@ -53,6 +53,7 @@ SYNOPS_SIZE = 1 << 17  # numbers in the encoded sequences of these samples
 LATENCY_SHARE = 0.005  # of the time since the run began, what measuring latency may take
 WAIT_ALLOWED = 0.03  # share of training that threads may wait for a core before times are called into question
 OTHERS_ALLOWED = 0.05  # share of the cores that other processes may use meanwhile
+UNSTEADY = 1.15  # 90th percentile of step times over the median; on a quiet machine nine of ten runs stay below
 AGREEMENT_BATCH = 32  # the exact gradient keeps all steps of it
 
 Emit = Callable[[dict[str, Any]], None]
@@ -241,6 +242,8 @@ def distrust(environment: Environment | None, measured: Time | None, others: int
         found.append(f"threads of this run waited {measured.core_wait:.0%} of the training time for a core")
     if environment is not None and measured is not None and (measured.other_cores or 0) > OTHERS_ALLOWED * environment.cores:
         found.append(f"other processes used {measured.other_cores:.1f} of the {environment.cores} cores during training")
+    if measured is not None and (measured.unsteadiness or 0) > UNSTEADY:
+        found.append(f"step times were unsteady (the 90th percentile is {measured.unsteadiness:.2f} times the median)")
     if others:
         found.append(f"{others} other process(es) computed on the GPUs")
     return found

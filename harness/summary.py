@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from harness.metrics import Metric, as_task_metric, metric
 from harness.record import Accuracy, Activity, Layer, PhaseTime, Time, encode_bits
 
 WARM_UP_STEPS = 3  # timed steps at the start of each phase that the medians leave out
+FEWEST_STEPS = 20  # of a phase, for a word on how steady they were
 
 
 def accuracy_part(name: str, test: Evaluation, validation: Evaluation, extrapolated: dict[str, Any]) -> Accuracy:
@@ -105,12 +107,19 @@ def time_part(trained: Trained, target: float | None, metric_name: str, total: f
         training_throughput=seen / training if training else None,
         between_phases=trained.between,
         measuring=measuring + sum(trace.measuring for trace in trained.traces),
+        unsteadiness=unsteadiness([found["total"][WARM_UP_STEPS:] for _, found in samples]),
         core_wait=contention.core_wait,
         other_cores=contention.other_cores,
         total=total,
         warm_up_steps=WARM_UP_STEPS,
         phases=[PhaseTime(phase=name, **{part: [round(s * 1e6) for s in found[part]] for part in kept}) for name, found in samples],
     )
+
+
+def unsteadiness(phases: Sequence[Sequence[float]]) -> float | None:
+    """Return the 90th percentile of step times over their median, largest of the phases of ``FEWEST_STEPS``; None without any."""
+    found = [float(np.quantile(steps, 0.9) / np.median(steps)) for steps in phases if len(steps) >= FEWEST_STEPS]
+    return max(found, default=None)
 
 
 def seconds_to_target(traces: list[EpochTrace], target: float | None, by: Metric) -> float | None:

@@ -20,7 +20,6 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -33,6 +32,7 @@ from methods.nn import normaliser_free
 from methods.nn.dropout import SequenceDropout
 from methods.nn.neuron import LIF
 from methods.nn.nf_block import NormaliserFreeResNet
+from methods.nn.one_hot import one_hot_error
 from methods.nn.stepping import stepping
 from methods.nn.surrogate import Sigmoid
 from methods.nn.traced import Traced
@@ -137,7 +137,7 @@ class Ottt(SpikingMethod):
         loss = super().loss(output, targets)
         if self.task.head.kind != "classify" or alpha == 0:
             return loss
-        return (1 - alpha) * loss + alpha * F.mse_loss(output, F.one_hot(targets, output.shape[1]).to(output.dtype))
+        return (1 - alpha) * loss + alpha * one_hot_error(output, targets)
 
     def step(self, net: nn.Module, batch: Batch, update: Update) -> Tensor:
         """Go through the steps of a batch once, differentiating each by itself; return the sum of the losses."""

@@ -30,6 +30,7 @@ from methods.nn import corruption
 from methods.nn.attentive_lif import AttentiveLIF
 from methods.nn.event_net import SMALLEST, EventNet
 from methods.nn.neuron import LIF
+from methods.nn.one_hot import one_hot_error
 from methods.nn.step_norm import StepBatchNorm
 from methods.nn.surrogate import SURROGATES
 from methods.nn.synapse import Conv2d
@@ -164,8 +165,7 @@ class Sctfa(SpikingMethod):
         """Return the task's loss; of a population the squared error to one-hot answers, mean over classes (smoothed if so set)."""
         if self.options.readout != "population":
             return super().loss(output, targets)
-        smoothing, classes = self.training.label_smoothing, output.shape[-1]
-        return F.mse_loss(output, F.one_hot(targets, classes).to(output.dtype) * (1 - smoothing) + smoothing / classes)
+        return one_hot_error(output, targets, self.training.label_smoothing)
 
     def recipe(self, task: Task) -> dict[str, Any]:
         """Return the settings of the MNIST-DVS example, with the task's network and read-out where the example's do not fit."""

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -25,6 +24,7 @@ from methods.base import SpikingMethod
 from methods.nn import normaliser_free, surrogate
 from methods.nn.neuron import LIF
 from methods.nn.norm import BatchNorm
+from methods.nn.one_hot import one_hot_error
 from methods.nn.surrogate import SURROGATES, Surrogate
 from methods.nn.synapse import Conv2d, DelayLine
 from methods.nn.vgg import Plan, Vgg
@@ -146,7 +146,7 @@ class Stbp(SpikingMethod):
         """Return the task's loss of answers ``[B, ...]``, or the mean squared error of rates ``[B, classes]`` to one-hot classes."""
         if self.options.readout == "mean":
             return super().loss(output, targets)
-        return F.mse_loss(output, F.one_hot(targets, self.task.head.classes).to(output.dtype))
+        return one_hot_error(output, targets)
 
     def recipe(self, task: Task) -> dict[str, Any]:
         """Return the settings of STBP's code for MNIST, else those of tdBN that could be read."""

@@ -24,7 +24,6 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -37,6 +36,7 @@ from methods.nn.demo_net import DemoNet
 from methods.nn.neuron import LIF
 from methods.nn.noise import event_noise, pixel_noise, pixels
 from methods.nn.norm import BatchNorm
+from methods.nn.one_hot import one_hot_error
 from methods.nn.sized import Sized, settle
 from methods.nn.step_norm import StepBatchNorm
 from methods.nn.surrogate import Arctan
@@ -182,9 +182,7 @@ class StlSnn(SpikingMethod):
         """Return the task's loss, or of votes ``[B, classes]`` the squared error to the (smoothed) one-hot class."""
         if not self.options.votes:
             return super().loss(output, targets)
-        classes, smoothing = output.shape[1], self.training.label_smoothing
-        wanted = F.one_hot(targets, classes).to(output.dtype) * (1 - smoothing) + smoothing / classes
-        return F.mse_loss(output, wanted)
+        return one_hot_error(output, targets, self.training.label_smoothing)
 
     def step(self, net: nn.Module, batch: Batch, update: Update) -> Tensor:
         """Train on one batch, and keep thresholds at or above the floor, if there is one."""

@@ -74,18 +74,20 @@ def test_real_threads_are_seen():
 
 
 @pytest.mark.parametrize(
-    ("load", "wait", "cores", "gpus", "said"),
+    ("load", "wait", "cores", "spread", "gpus", "said"),
     [
-        (1.0, 0.02, 0.05, 0, []),
-        (None, None, None, None, []),
-        (2.5, 0.0, 0.0, 0, ["load average 2.5 exceeded the 2 cores"]),
-        (0.0, 0.25, 0.0, 0, ["threads of this run waited 25% of the training time for a core"]),
-        (0.0, 0.0, 0.8, 0, ["other processes used 0.8 of the 2 cores during training"]),
-        (0.0, 0.0, 0.0, 2, ["2 other process(es) computed on the GPUs"]),
+        (1.0, 0.02, 0.05, 1.1, 0, []),
+        (None, None, None, None, None, []),
+        (2.5, 0.0, 0.0, 1.0, 0, ["load average 2.5 exceeded the 2 cores"]),
+        (0.0, 0.25, 0.0, 1.0, 0, ["threads of this run waited 25% of the training time for a core"]),
+        (0.0, 0.0, 0.8, 1.0, 0, ["other processes used 0.8 of the 2 cores during training"]),
+        (0.0, 0.0, 0.0, 1.3, 0, ["step times were unsteady (the 90th percentile is 1.30 times the median)"]),
+        (0.0, 0.0, 0.0, 1.0, 2, ["2 other process(es) computed on the GPUs"]),
     ],
 )
-def test_what_disturbs_times_is_said(load, wait, cores, gpus, said):
-    assert distrust(SimpleNamespace(load_average=load, cores=2), SimpleNamespace(core_wait=wait, other_cores=cores), gpus) == said
+def test_what_disturbs_times_is_said(load, wait, cores, spread, gpus, said):
+    measured = SimpleNamespace(core_wait=wait, other_cores=cores, unsteadiness=spread)
+    assert distrust(SimpleNamespace(load_average=load, cores=2), measured, gpus) == said
 
 
 def test_a_run_that_measured_nothing_is_not_doubted():

@@ -6,7 +6,7 @@ import pytest
 
 from harness.loop import EpochTrace
 from harness.metrics import as_task_metric, metric
-from harness.summary import seconds_to_target
+from harness.summary import seconds_to_target, unsteadiness
 
 
 def traces(*validation):
@@ -20,3 +20,10 @@ def test_time_to_target_is_that_of_the_epochs_until_then(target, seconds):
 
 def test_an_error_must_fall_to_its_target():
     assert seconds_to_target(traces(0.4, 0.3, 0.2), 0.3, as_task_metric(metric("validation_accuracy"), "mse")) == 4.0
+
+
+def test_unsteadiness_is_that_of_the_worst_phase_with_enough_steps():
+    steady, uneven = [1.0] * 30, [1.0] * 17 + [2.0] * 3
+    assert unsteadiness([steady]) == 1
+    assert unsteadiness([steady, uneven]) == 2
+    assert unsteadiness([[1.0, 9.0] * 9]) is None and unsteadiness([]) is None
