@@ -16,6 +16,7 @@ the multi-step variant of the official code, which none of the claims needs.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -30,6 +31,7 @@ from methods.base import SpikingMethod
 from methods.nn.hoyer import Extremum, HoyerThreshold, Penalty, Reset, Start, Window, penalties
 from methods.nn.input_noise import noisy
 from methods.nn.pool_first_vgg import PLAN, PoolFirstVgg
+from methods.nn.scoring import score
 from methods.nn.spike_first_resnet import DEPTHS, DEPTHS_SMALL, LARGE, SpikeFirstResNet
 from methods.nn.stepping import stepping
 
@@ -218,13 +220,9 @@ class Hoyer(SpikingMethod):
         shares = [(counts[:2] / counts[2]).tolist() for counts in found.values()]
         return [fired for fired, _ in shares], [close for _, close in shares]
 
-    @torch.no_grad()
     def _score(self, net: nn.Module, sigma: float) -> float:
-        scorer = self.task.scorer()
         with noisy(thresholds(net), sigma):
-            for batch in self.task.batches("test", 64, limit=256):
-                scorer.update(self.task.final(net(self.encode(batch.inputs))).float().cpu(), batch.targets.cpu())
-        return scorer.compute()[self.task.metric]
+            return score(self.task, "test", partial(self.predict, net), 256)[0]
 
 
 def thresholds(net: nn.Module) -> list[HoyerThreshold]:

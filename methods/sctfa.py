@@ -23,6 +23,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from harness import plugin
+from harness.method import Prediction
 from harness.plugin import Card, Claim, UsageError
 from harness.task import Task
 from methods.base import SpikingMethod
@@ -31,6 +32,7 @@ from methods.nn.attentive_lif import AttentiveLIF
 from methods.nn.event_net import SMALLEST, EventNet
 from methods.nn.neuron import LIF
 from methods.nn.one_hot import one_hot_error
+from methods.nn.scoring import score
 from methods.nn.step_norm import StepBatchNorm
 from methods.nn.surrogate import SURROGATES
 from methods.nn.synapse import Conv2d
@@ -222,8 +224,9 @@ class Sctfa(SpikingMethod):
 
     def _score(self, net: nn.Module, kind: str, strength: float) -> float:
         """Return the main metric on test data damaged so, always by the same random numbers."""
-        scorer, generator = self.task.scorer(), torch.Generator(self.task.device).manual_seed(0)
-        for batch in self.task.batches("test", limit=self.options.corrupted):
-            damaged = corruption.kinds[kind](self.encode(batch.inputs), strength, generator)
-            scorer.update(self.task.answer(net(damaged))[-1].float().cpu(), batch.targets.cpu())
-        return scorer.compute()[self.task.metric]
+        generator = torch.Generator(self.task.device).manual_seed(0)
+
+        def predict(inputs: Tensor) -> Prediction:
+            return Prediction.at_every_step(self.task.answer(net(corruption.kinds[kind](self.encode(inputs), strength, generator))))
+
+        return score(self.task, "test", predict, self.options.corrupted)[0]

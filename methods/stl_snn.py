@@ -28,7 +28,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from harness import plugin
-from harness.method import Phase, Update
+from harness.method import Phase, Prediction, Update
 from harness.plugin import Card, Claim, UsageError
 from harness.task import Batch, Task
 from methods.base import SpikingMethod
@@ -37,6 +37,7 @@ from methods.nn.neuron import LIF
 from methods.nn.noise import event_noise, pixel_noise, pixels
 from methods.nn.norm import BatchNorm
 from methods.nn.one_hot import one_hot_error
+from methods.nn.scoring import score
 from methods.nn.sized import Sized, settle
 from methods.nn.step_norm import StepBatchNorm
 from methods.nn.surrogate import Arctan
@@ -220,13 +221,13 @@ class StlSnn(SpikingMethod):
             found["metric_draws"] = [self._score(net, 0.0, suite, seed) for seed in range(1, 4)]
         return found
 
-    @torch.no_grad()
     def _score(self, net: nn.Module, level: float, suite: str, seed: int = 0) -> float:
         """Return the main metric on test data with noise; the same for the same seed."""
-        scorer, limit = self.task.scorer(), self.options.noise_samples or None
+
+        def predict(inputs: Tensor) -> Prediction:
+            noisy = pixel_noise(self.task, inputs, level) if suite == "static" else event_noise(inputs, level)
+            return self.predict(net, noisy)
+
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            for batch in self.task.batches("test", self.training.batch_size, limit):
-                noisy = pixel_noise(self.task, batch.inputs, level) if suite == "static" else event_noise(batch.inputs, level)
-                scorer.update(self.predict(net, noisy).final().float().cpu(), batch.targets.cpu())
-        return scorer.compute()[self.task.metric]
+            return score(self.task, "test", predict, self.options.noise_samples or None)[0]

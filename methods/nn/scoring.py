@@ -11,6 +11,7 @@ from harness.method import Prediction
 from harness.task import Split, Task
 
 LONGEST = 256  # steps up to which each is scored
+BATCH = 64  # samples answered at once
 
 
 @torch.no_grad()
@@ -20,7 +21,7 @@ def score(task: Task, split: Split, predict: Callable[[Tensor], Prediction], lim
     ``predict`` answers inputs ``[B, ...]``; ``limit``: the first so many samples.
     """
     final, at_step = task.scorer(), []
-    for batch in task.batches(split, limit=limit):
+    for batch in task.batches(split, BATCH, limit):
         prediction, targets = predict(batch.inputs), batch.targets.cpu()
         outputs = prediction.outputs
         final.update((task.final(outputs) if task.readout == "each" else prediction.final()).float().cpu(), targets)
