@@ -242,6 +242,9 @@ def table(
     spread: Annotated[
         str, typer.Option("--spread", help="What stands beside a mean over seeds: deviation or interval (95 %, bootstrap).")
     ] = "deviation",
+    against: Annotated[
+        str, typer.Option("--against", help="Row to compare all others with: difference of the main metric, paired test.")
+    ] = "",
     plugin: Plugins = None,
     results: Results = DEFAULT_RESULTS,
 ) -> None:
@@ -249,7 +252,7 @@ def table(
     from harness.commands.table import table as work
     from harness.spec import split_list
 
-    work(results, split_list(task), split_list(method), split_list(suite), split_list(metrics), sort, format, spread, plugin or [])
+    work(results, split_list(task), split_list(method), split_list(suite), split_list(metrics), sort, format, spread, against, plugin or [])
 
 
 @app.command("new-method", epilog="Example: `spikebench new-method my_neuron`, edit methods/my_neuron.py, `spikebench check my_neuron`")

@@ -55,6 +55,7 @@ def table(
     sort: str,
     style: str,
     spread: str,
+    against: str,
     plugin_files: Sequence[Path],
 ) -> None:
     """Print the tables of a folder of records."""
@@ -71,11 +72,16 @@ def table(
     store = Store(folder)
     registries = Registries(plugin_files)
     tasks = [canonical(name, registries) for name in tasks]
-    tables, broken = build(store, tasks=tasks, methods=methods, suites=suites, metrics=chosen, sort=sort, spread=spread)
+    tables, broken = build(
+        store, tasks=tasks, methods=methods, suites=suites, metrics=chosen, sort=sort, spread=spread, against=against or None
+    )
     if not tables and not broken:
         raise UsageError(f"no record in {folder} fits")
+    labels = {row.label for each in tables for row in each.rows}
+    if against and against not in labels:
+        raise UsageError(f"--against {against!r} is not a row of these tables{did_you_mean(against, labels)}")
     for found in tables:
-        found.reasons |= _reasons(found, {row.label for each in tables for row in each.rows}, registries)
+        found.reasons |= _reasons(found, labels, registries)
     typer.echo(render(tables, style))
     if broken:
         typer.echo(f"spikebench: {describe_broken(broken)}", err=True)

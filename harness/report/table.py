@@ -21,7 +21,7 @@ from tabulate import tabulate
 
 from harness.metrics import MISSING, Metric, as_task_metric, format_value, metric, scale_for
 from harness.record import STATUSES, decode_bits
-from harness.statistics import Runs, interval, ranks
+from harness.statistics import Runs, interval, p_value, ranks
 from harness.store import Store
 
 DEFAULT_METRICS = (
@@ -70,6 +70,8 @@ class Row:
     label: str
     runs: list[dict[str, Any]]  # records with status ok, one per seed
     failures: dict[str, int] = field(default_factory=dict)  # status -> number of runs
+    found: Runs = field(default_factory=lambda: Runs({}, {}))  # main metric per seed, and which items were right
+    p: float | None = None  # of the paired test against the row that all are compared with; not corrected for the number of rows
     rank: int | None = None  # 1 + number of methods in the table that are significantly better; None where that cannot be tested
 
     def values(self, name: str) -> list[float]:
@@ -100,7 +102,9 @@ class Table:
     rows: list[Row]
     metrics: list[Metric]
     reasons: dict[str, str]
+    main: Metric  # main metric of the task
     spread: str = "deviation"  # one of ``SPREADS``
+    against: Row | None = None  # the row that all are compared with, if one is asked for and there
 
     @property
     def title(self) -> str:
@@ -113,6 +117,7 @@ class Table:
         """Return headings and rows of text."""
         scales = {m.name: scale_for(m, [row.mean(m.name) for row in self.rows]) for m in self.metrics}
         heads = ["method", "n", "rank", *(self._heading(m, scales[m.name].unit) for m in self.metrics)]
+        heads += [f"{self.main.title} - that of {self.against.label}"] if self.against else []
         lines = []
         for row in self.rows:
             cells = []
@@ -125,7 +130,17 @@ class Table:
                     text += " [{}, {}]".format(*(format_value(m, end, scale=scale).removesuffix(f" {scale.unit}") for end in ends))
                 cells.append(text)
             lines.append([row.label, str(len(row.runs)), MISSING if row.rank is None else str(row.rank), *cells])
+            if self.against:
+                lines[-1].append(self._difference(row, self.against))
         return heads, lines
+
+    def _difference(self, row: Row, other: Row) -> str:
+        mean, base = row.mean("test_accuracy"), other.mean("test_accuracy")
+        if row is other or mean is None or base is None:
+            return MISSING
+        percent = self.main.unit == "fraction"
+        text = f"{100 * (mean - base):+.2f} points" if percent else f"{mean - base:+.4g}"
+        return text if row.p is None else f"{text} (p = {row.p:.3f})"
 
     def _heading(self, m: Metric, unit: str) -> str:
         arrow = "↑" if m.direction == "higher" else "↓"
@@ -171,12 +186,22 @@ def render(tables: Sequence[Table], style: str) -> str:
         return "\n\n".join(table.render(style) for table in tables)
     columns = list(dict.fromkeys(m.name for table in tables for m in table.metrics))
     lines: list[list[Any]] = [
-        [*GROUP, "method", "n", "failed", "rank", *(f"{c}{part}" for c in columns for part in ("", "_std", "_low", "_high"))]
+        [
+            *GROUP,
+            "method",
+            "n",
+            "failed",
+            "rank",
+            "against",
+            "p",
+            *(f"{c}{part}" for c in columns for part in ("", "_std", "_low", "_high")),
+        ]
     ]
     for table in tables:
+        against = table.against.label if table.against else None
         for row in table.rows:
             figures = [value for c in columns for value in (row.mean(c), row.deviation(c), *(row.interval(c) or (None, None)))]
-            lines.append([*table.about.values(), row.label, len(row.runs), sum(row.failures.values()), row.rank, *figures])
+            lines.append([*table.about.values(), row.label, len(row.runs), sum(row.failures.values()), row.rank, against, row.p, *figures])
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(lines)  # None is an empty cell
     return text.getvalue().rstrip("\n")
@@ -193,11 +218,13 @@ def build(
     sort: str = "test_accuracy",
     reasons: Mapping[tuple[str, str], str] | None = None,
     spread: str = "deviation",
+    against: str | None = None,
 ) -> tuple[list[Table], list[str]]:
     """Return the tables of the records that fit, and the names of unreadable files.
 
-    ``reasons`` maps (task, label) to why a method cannot do a task. Where a seed was run under several keys (the code changed), the
-    latest record counts, and records of other settings or code never share a row with it.
+    ``reasons`` maps (task, label) to why a method cannot do a task. ``against`` is the label of a row with which all others of its table are
+    compared: main metric, and the paired test of ``harness.statistics``, not corrected for the number of rows. Where a seed was run under
+    several keys (the code changed), the latest record counts, and records of other settings or code never share a row with it.
     """
     columns = [metric(name) for name in dict.fromkeys([*metrics, sort, "test_accuracy"])]
     rows, broken = store.select({**GROUP, **ROW, **{m.name: m.path for m in columns}})
@@ -226,19 +253,22 @@ def build(
         named = [row["metric"] for row in members if row["metric"]]
         main = named[0] if named else "accuracy"
         ordered = _rows(members, as_task_metric(metric(sort), main))
-        table = Table(about, ordered, [as_task_metric(m, main) for m in shown], missing, spread)
-        _rank(table.rows, as_task_metric(metric("test_accuracy"), main), main)
+        by = as_task_metric(metric("test_accuracy"), main)
+        table = Table(about, ordered, [as_task_metric(m, main) for m in shown], missing, by, spread)
+        _rank(table.rows, by, main)
+        table.against = next((row for row in ordered if row.label == against), None)
+        for row in ordered if table.against else []:
+            row.p = p_value(row.found, table.against.found) if row is not table.against else None
         tables.append(table)
     return tables, broken
 
 
 def _rank(rows: Sequence[Row], by: Metric, main: str) -> None:
     """Rank rows by their main metric. The items decide along with the seeds only where the metric is the share of right items."""
-    found = []
     for row in rows:
         bits = {run["seed"]: decode_bits(run["correct"], run["items"]) for run in row.runs if run["correct"]} if main == "accuracy" else {}
-        found.append(Runs({run["seed"]: run[by.name] for run in row.runs if run[by.name] is not None}, bits))
-    for row, rank in zip(rows, ranks(found, by.direction == "higher"), strict=True):
+        row.found = Runs({run["seed"]: run[by.name] for run in row.runs if run[by.name] is not None}, bits)
+    for row, rank in zip(rows, ranks([row.found for row in rows], by.direction == "higher"), strict=True):
         row.rank = rank
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from harness.plugin import UsageError
 from harness.record import encode_bits
 from harness.report.table import FORMATS, Row, build, render
+from harness.statistics import p_value
 from harness.store import Store
 
 METRICS = ("test_accuracy", "saved_bytes", "step_time")
@@ -252,6 +253,21 @@ def table(store, add):
     add("ottt[update=online]", accuracy=0.7, **{"activity.spikes_per_sample": 1e6})
     add("dead_one", status="error")
     return only(store, metrics=("test_accuracy", "spikes"), reasons={("static/digits", "blind"): "needs 50% & <more>"})
+
+
+def test_rows_are_compared_with_the_one_that_is_asked_for(store, add):
+    for seed, more in enumerate((0, 1, 2)):
+        bits = encode_bits([True] * (40 + more) + [False] * (10 - more))
+        add("base", seed, 0.60 + more / 100, **{"accuracy.correct": encode_bits([False] * 20 + [True] * 30), "accuracy.items": 50})
+        add("better", seed, 0.80 + more / 50, **{"accuracy.correct": bits, "accuracy.items": 50})
+    table = only(store, against="base")
+    heads, (better, base) = table.cells()
+    assert heads[-1] == "accuracy - that of base"
+    assert base[-1] == "-" and better[-1].startswith("+21.00 points (p = 0.0")
+    assert table.rows[0].p == pytest.approx(p_value(table.rows[0].found, table.rows[1].found))
+    line = next(csv.DictReader(render([table], "csv").splitlines()))
+    assert line["against"] == "base" and float(line["p"]) == table.rows[0].p
+    assert only(store, against="nobody").cells()[0] == only(store).cells()[0]
 
 
 def test_every_format_shows_every_method(table):
