@@ -222,9 +222,9 @@ def build(
 ) -> tuple[list[Table], list[str]]:
     """Return the tables of the records that fit, and the names of unreadable files.
 
-    ``reasons`` maps (task, label) to why a method cannot do a task. ``against`` is the label of a row with which all others of its table are
-    compared: main metric, and the paired test of ``harness.statistics``, not corrected for the number of rows. Where a seed was run under
-    several keys (the code changed), the latest record counts, and records of other settings or code never share a row with it.
+    ``reasons`` maps (task, label) to why a method cannot do a task. ``against`` is the label of a row with which all others of its table
+    are compared: main metric, and the paired test of ``harness.statistics``, not corrected for the number of rows. Where a seed was run
+    under several keys (the code changed), the latest record counts, and records of other settings or code never share a row with it.
     """
     columns = [metric(name) for name in dict.fromkeys([*metrics, sort, "test_accuracy"])]
     rows, broken = store.select({**GROUP, **ROW, **{m.name: m.path for m in columns}})
