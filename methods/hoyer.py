@@ -8,9 +8,10 @@ the mean of the clipped map and ``|v|`` (``methods/nn/hoyer.py`` has the equatio
 
 Since H does not change with the scale of x, it is about as large as the map has active entries: rescale ``lam`` with batch and image.
 
-The baselines are options: ``hoyer[extremum=none,learn=false]`` is a fixed threshold (``v=1``, ``v=0.5``), ``hoyer[extremum=none]`` one that
-is learnt plainly. On data with a time axis, or with T > 1 asked for, neurons keep their potential from step to step (``leak``, ``reset``):
-the multi-step variant of the official code, which none of the claims needs.
+The baselines are options: ``extremum=none,window=wide`` is a threshold that is learnt plainly, with ``learn=false`` a fixed one (``v=1``,
+``v=0.5``). With the window "unit" a threshold of ``|v|`` lies at the end of the surrogate: neurons that fire get no gradient. On data with
+a time axis, or with T > 1 asked for, neurons keep their potential from step to step (``leak``, ``reset``): the multi-step variant of the
+official code, which none of the claims needs.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Hoyer(SpikingMethod):
         year=2022,
         family="direct",
         summary="Train at one time step, with thresholds at the Hoyer extremum of each map and a penalty that clears their surroundings.",
-        compared_with=("stbp", "ann"),  # and its own extremum=none, fixed and learnt
+        compared_with=("stbp", "ann"),  # and its own extremum=none,window=wide, fixed and learnt
         claims=(
             Claim("steps_used", "property", None, "any", "one time step, trained from scratch", "abstract"),
             Claim("test_accuracy", "value", 0.6602, "static/imagenet", "Hoyer ResNet-50, T=1", LOG),
