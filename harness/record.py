@@ -175,6 +175,7 @@ class Time(Part):
     unsteadiness: float | None = Field(
         None, description="90th percentile of step times over their median, the largest of phases with 20 steps"
     )
+    yardstick: list[float] | None = Field(None, description="a fixed piece of arithmetic, before and after training: the machine's speed")
     compile: float | None = Field(None, description="time that torch.compile took, anywhere in the run; None in records without it")
     warm_up_steps: int = Field(description="steps per phase left out of the medians")
     phases: list[PhaseTime]

@@ -39,6 +39,7 @@ from harness.meters.inference import latency, throughput
 from harness.meters.spikes import SpikeMeter
 from harness.meters.synops import SynopsMeter
 from harness.meters.training import TrainingMeter
+from harness.meters.yardstick import yardstick
 from harness.method import Method, Phase, Prediction
 from harness.record import Environment, Epoch, Gradient, Gradients, Inference, Record, Settings, Time
 from harness.registry import Registries
@@ -53,6 +54,7 @@ SYNOPS_SIZE = 1 << 17  # numbers in the encoded sequences of these samples
 LATENCY_SHARE = 0.005  # of the time since the run began, what measuring latency may take
 WAIT_ALLOWED = 0.03  # share of training that threads may wait for a core before times are called into question
 OTHERS_ALLOWED = 0.05  # share of the cores that other processes may use meanwhile
+CHANGED = 1.1  # ratio of the yardsticks before and after training
 UNSTEADY = 1.15  # 90th percentile of step times over the median; on a quiet machine nine of ten runs stay below
 AGREEMENT_BATCH = 32  # the exact gradient keeps all steps of it
 
@@ -87,8 +89,10 @@ def execute(method: Method, spec: RunSpec, registries: Registries, started: floa
     net = method.build().to(device)
     listener = Listener(net, device, emit)
     gc.freeze()  # the meters collect garbage; that of the imports need not be looked through each time
+    speed_before = yardstick(device)
     with Contention() as contention:
         trained = train(method, net, spec.seed, spec.precision, listener)
+    speeds = [speed_before, yardstick(device)]
     gc.unfreeze()
     if keep is not None:
         keep.parent.mkdir(exist_ok=True)
@@ -118,7 +122,7 @@ def execute(method: Method, spec: RunSpec, registries: Registries, started: floa
         "accuracy": accuracy_part(task.metric, test, validation, extrapolated),
         "activity": activity,
         "memory": listener.result(),
-        "time": time_part(trained, task.budget.target, task.metric, time.time() - started, measuring, contention),
+        "time": time_part(trained, task.budget.target, task.metric, time.time() - started, measuring, contention, speeds),
         "inference": speed,
         "trace": [Epoch(**asdict(trace)) for trace in trained.traces],
         "gradients": gradients,
@@ -244,6 +248,8 @@ def distrust(environment: Environment | None, measured: Time | None, others: int
         found.append(f"other processes used {measured.other_cores:.1f} of the {environment.cores} cores during training")
     if measured is not None and (measured.unsteadiness or 0) > UNSTEADY:
         found.append(f"step times were unsteady (the 90th percentile is {measured.unsteadiness:.2f} times the median)")
+    if measured is not None and measured.yardstick and max(measured.yardstick) > CHANGED * min(measured.yardstick):
+        found.append(f"the machine's speed changed by a factor of {max(measured.yardstick) / min(measured.yardstick):.2f} meanwhile")
     if others:
         found.append(f"{others} other process(es) computed on the GPUs")
     return found

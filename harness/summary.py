@@ -76,7 +76,9 @@ def activity_part(spikes: SpikeCount, operations: SynopsCount, counted_on: int, 
     )
 
 
-def time_part(trained: Trained, target: float | None, metric_name: str, total: float, measuring: float, contention: Contention) -> Time:
+def time_part(
+    trained: Trained, target: float | None, metric_name: str, total: float, measuring: float, contention: Contention, yardstick: list[float]
+) -> Time:
     """Return the time part; ``target`` is the value of the main metric that is waited for, ``measuring`` what meters took after training.
 
     Medians are over the steps of all phases after the warm-up of each.
@@ -109,6 +111,7 @@ def time_part(trained: Trained, target: float | None, metric_name: str, total: f
         measuring=measuring + sum(trace.measuring for trace in trained.traces),
         unsteadiness=unsteadiness([found["total"][WARM_UP_STEPS:] for _, found in samples]),
         core_wait=contention.core_wait,
+        yardstick=yardstick,
         other_cores=contention.other_cores,
         total=total,
         warm_up_steps=WARM_UP_STEPS,

@@ -5,8 +5,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
-from harness.meters import contention
+from harness.meters import contention, yardstick
 from harness.meters.contention import Contention, others, waited
 from harness.runner import distrust
 
@@ -86,9 +87,20 @@ def test_real_threads_are_seen():
     ],
 )
 def test_what_disturbs_times_is_said(load, wait, cores, spread, gpus, said):
-    measured = SimpleNamespace(core_wait=wait, other_cores=cores, unsteadiness=spread)
+    measured = SimpleNamespace(core_wait=wait, other_cores=cores, unsteadiness=spread, yardstick=[2.0, 2.1])
     assert distrust(SimpleNamespace(load_average=load, cores=2), measured, gpus) == said
 
 
 def test_a_run_that_measured_nothing_is_not_doubted():
     assert distrust(None, None, None) == []
+
+
+def test_a_machine_that_became_slower_is_told_of():
+    quiet = SimpleNamespace(core_wait=0.0, other_cores=0.0, unsteadiness=1.0, yardstick=[2.0, 3.0])
+    assert distrust(None, quiet, 0) == ["the machine's speed changed by a factor of 1.50 meanwhile"]
+
+
+def test_the_yardstick_is_the_least_of_its_times(monkeypatch):
+    now = iter([0, 9, 10, 13, 20, 28, 30, 37, 40, 46])
+    monkeypatch.setattr(yardstick.time, "perf_counter", lambda: next(now))
+    assert yardstick.yardstick(torch.device("cpu")) == 3
