@@ -28,6 +28,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from harness import plugin
+from harness.meters.spikes import SpikeMeter
 from harness.method import Phase, Prediction
 from harness.plugin import Card, Claim, UsageError
 from harness.task import Task
@@ -36,7 +37,6 @@ from methods.nn.bntt import BatchNormThroughTime, decay_exponent, exit_step, gam
 from methods.nn.neuron import LIF
 from methods.nn.norm import BatchNorm
 from methods.nn.scoring import score
-from methods.nn.step_spikes import StepSpikes
 from methods.nn.surrogate import Triangle
 from methods.nn.synapse import Conv2d, Linear
 from methods.nn.vgg import Plan, Vgg
@@ -187,23 +187,18 @@ class Bntt(SpikingMethod):
     def report(self, net: nn.Module) -> dict[str, Any]:
         """Return the exit, what it saves, and the gammas of every layer and step.
 
-        On the test split, without the exit: ``metric_all_steps`` and ``metric_per_step``, main metric after all steps and after each;
-        ``spikes_per_step`` per sample, and ``spikes_saved``, the share of them that the exit spares. With the random encoder
+        On the test split, without the exit: ``metric_all_steps`` and ``metric_per_step``, main metric after all steps and after each; for up
+        to 256 steps ``spikes_per_step`` per sample, and ``spikes_saved``, the share of them that the exit spares. With the random encoder
         ``metric_draws``, three more draws with the exit, and ``metric_spread``, largest minus smallest. ``gamma`` and ``gamma_abs_max``:
         mean and largest size, ``[layers][T]``. ``gamma_decay_exponent`` (SGD): what the decay law says; an exit needs about 3.
         """
         last = self.exit_step(net)
-        with StepSpikes(net) as counted:
+        with SpikeMeter(net) as counted:
             whole, curve = score(self.task, "test", partial(self.answer, net, steps=self.steps))
-        spikes = counted.totals / len(self.task.split("test"))
-        found = {
-            **super().report(net),
-            "exit_step": last,
-            "metric_all_steps": whole,
-            "metric_per_step": curve,
-            "spikes_per_step": spikes.tolist(),
-            "spikes_saved": (spikes[last:].sum() / spikes.sum().clamp_min(1e-12)).item(),
-        }
+        spikes = counted.result(len(self.task.split("test"))).curve
+        found = {**super().report(net), "exit_step": last, "metric_all_steps": whole, "metric_per_step": curve}
+        if spikes is not None:
+            found |= {"spikes_per_step": spikes, "spikes_saved": sum(spikes[last:]) / max(sum(spikes), 1e-12)}
         if self.options.encoder == "signed_poisson":
             draws = [score(self.task, "test", partial(self.predict, net))[0] for _ in range(3)]
             found |= {"metric_draws": draws, "metric_spread": max(draws) - min(draws)}

@@ -1,7 +1,9 @@
 """Gaussian noise on what enters some modules: how robust answers are to noisy currents or potentials.
 
-with noisy(neurons, sigma=0.1):
-answers = net(x)
+::
+
+    with noisy(neurons, sigma=0.1):
+        answers = net(x)
 """
 
 from __future__ import annotations

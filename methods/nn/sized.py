@@ -1,7 +1,9 @@
 """Parts that depend on the size of what passes them, e.g. one threshold per neuron: their shapes are found by one pass through the network.
 
-net = Network(...)                                    # with Sized(lambda shape: LIF(learn=("threshold",), channels=shape)) as neurons
-settle(net, torch.zeros(1, 1, 3, 32, 32))             # every Sized is replaced by the module for the shape that it met
+::
+
+    net = Network(...)                                # with Sized(lambda shape: LIF(learn=("threshold",), channels=shape)) as neurons
+    settle(net, torch.zeros(1, 1, 3, 32, 32))         # every Sized is replaced by the module for the shape that it met
 
 A parameter exists from then on, so optimisers, checkpoints and copies of the network need to know nothing of this.
 """

@@ -1,8 +1,10 @@
 """What learnt thresholds and firing rates do in the course of a training: looked at on the same samples, again and again.
 
-watch = ThresholdWatch()
-watch.look(net, sequence)                  # before every epoch
-figures = watch.figures(net, sequence)     # after the last: for the record
+::
+
+    watch = ThresholdWatch()
+    watch.look(net, sequence)                  # before every epoch
+    figures = watch.figures(net, sequence)     # after the last: for the record
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """What chosen modules get and give in a forward pass.
 
-Use::
+::
 
-with Watch(blocks) as seen:
-    net(x)
-seen.outputs[0]  # of the module that ran first
+    with Watch(blocks) as seen:
+        net(x)
+    seen.outputs[0]  # of the module that ran first
 """
 
 from __future__ import annotations

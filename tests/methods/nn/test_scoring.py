@@ -9,10 +9,8 @@ import pytest
 import torch
 
 from harness.evaluate import evaluate
-from harness.meters.spikes import SpikeMeter
 from harness.registry import Registries
 from methods.nn.scoring import score
-from methods.nn.step_spikes import StepSpikes
 from methods.stbp import Stbp
 
 
@@ -40,18 +38,3 @@ def test_a_limit_scores_the_first_samples():
     expected = score(few.task, "test", partial(method.predict, net))
     assert score(method.task, "test", partial(method.predict, net), limit=7) == expected
     assert score(method.task, "test", partial(method.predict, net)) != expected
-
-
-def test_spikes_of_every_step_add_up_to_those_of_the_meter():
-    method, net = bound("static/digits")
-    x = method.encode(next(method.task.batches("test")).inputs)
-    with torch.no_grad(), StepSpikes(net) as counted, SpikeMeter(net) as meter:
-        for part in x.split(8, dim=1):
-            net(part)
-    layers = meter.result(20).layers.values()
-    expected = [sum(layer.rates[t] * layer.elements / method.steps for layer in layers) for t in range(method.steps)]
-    assert sum(expected) > 0
-    assert counted.totals.tolist() == pytest.approx(expected)
-    with torch.no_grad():
-        net(x)
-    assert counted.totals.tolist() == pytest.approx(expected)
