@@ -187,10 +187,11 @@ class Bntt(SpikingMethod):
     def report(self, net: nn.Module) -> dict[str, Any]:
         """Return the exit, what it saves, and the gammas of every layer and step.
 
-        On the test split, without the exit: ``metric_all_steps`` and ``metric_per_step``, main metric after all steps and after each; for up
-        to 256 steps ``spikes_per_step`` per sample, and ``spikes_saved``, the share of them that the exit spares. With the random encoder
-        ``metric_draws``, three more draws with the exit, and ``metric_spread``, largest minus smallest. ``gamma`` and ``gamma_abs_max``:
-        mean and largest size, ``[layers][T]``. ``gamma_decay_exponent`` (SGD): what the decay law says; an exit needs about 3.
+        On the test split, without the exit: ``metric_all_steps`` and ``metric_per_step``, main metric after all steps and after each; for
+        up to 256 steps ``spikes_per_step`` per sample, and ``spikes_saved``, the share of them that the exit spares. With the random
+        encoder ``metric_draws``, three more draws with the exit, and ``metric_spread``, largest minus smallest. ``gamma`` and
+        ``gamma_abs_max``: mean and largest size, ``[layers][T]``. ``gamma_decay_exponent`` (SGD): what the decay law says; an exit needs
+        about 3.
         """
         last = self.exit_step(net)
         with SpikeMeter(net) as counted:
