@@ -24,6 +24,7 @@ from harness.meters.clock import StepClock
 from harness.meters.spikes import SpikeMeter
 from harness.method import Method, Phase
 from harness.metrics import metric
+from harness.plugin import UnfitError
 from harness.registry import Registries
 from harness.spec import parse_variant
 from harness.task import Batch
@@ -47,9 +48,17 @@ class Subject:
         found = []
         for name in self.registries.tasks.names():
             task = self.registries.task(name)
-            if task.embedded and task.unavailable() is None and self.kind.supports(task) is None:
+            if task.embedded and task.unavailable() is None and self.kind.supports(task) is None and self._fits(name):
                 found.append(name)
         return found
+
+    def _fits(self, task_name: str) -> bool:
+        """Return whether the options have a use on the task."""
+        try:
+            self.bind(task_name)
+        except UnfitError:
+            return False
+        return True
 
     def bind(self, task_name: str | None = None, epochs: int = EPOCHS) -> Method:
         """Return the method on a task (default: the first it can do), cut down to few samples and epochs."""

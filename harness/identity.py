@@ -20,7 +20,7 @@ import torch
 
 from harness.environment import device_model
 from harness.method import Method
-from harness.plugin import UsageError, did_you_mean
+from harness.plugin import UnfitError, UsageError, did_you_mean
 from harness.record import Settings
 from harness.registry import Registries
 from harness.spec import RunSpec, parse_variant
@@ -139,7 +139,10 @@ def plan(spec: RunSpec, registries: Registries) -> Plan:
     reason = task.unavailable() or registries.methods.load(spec.method).supports(task)
     if reason:
         return Plan(spec, None, None, reason)
-    method = make(spec, registries)
+    try:
+        method = make(spec, registries)
+    except UnfitError as unfit:
+        return Plan(spec, None, None, str(unfit))
     files = [registries.methods.entry(spec.method), registries.tasks.entry(parse_variant(spec.task)[0])]
     own = [e.path.name for e in files if e.path is not None and e.module.startswith("spikebench_plugin_")]
     settings = Settings(

@@ -23,6 +23,10 @@ class UsageError(ValueError):
     """Something the user gave cannot be used; the message is one line that says what is allowed."""
 
 
+class UnfitError(UsageError):
+    """An option of a method that its task has no use for; other tasks may have. The pair is left out with this as the reason."""
+
+
 class DataError(UsageError):
     """A data file is missing, damaged or not what it should be; the message names the file and says what to do."""
 

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from harness import plugin
 from harness.meters.spikes import SpikeMeter
 from harness.method import Phase, Prediction
-from harness.plugin import Card, Claim, UsageError
+from harness.plugin import Card, Claim, UnfitError, UsageError
 from harness.task import Task
 from methods.base import SpikingMethod
 from methods.nn.bntt import BatchNormThroughTime, decay_exponent, exit_step, gamma_table
@@ -99,7 +99,7 @@ class Bntt(SpikingMethod):
         """Bind to a task; raise UsageError for the random encoder on data that have time, or an automatic decay without SGD."""
         super().__init__(task, *args, **kwargs)
         if self.options.encoder == "signed_poisson" and task.temporal:
-            raise UsageError(f"bntt: encoder = 'signed_poisson' is for static data; {task.card.name} has a time axis, use encoder = 'task'")
+            raise UnfitError(f"bntt: encoder = 'signed_poisson' is for static data; {task.card.name} has a time axis, use encoder = 'task'")
         if self.options.gamma_decay == "auto" and self.training.optimizer != "sgd":
             raise UsageError(f"bntt: gamma_decay = 'auto' is by SGD's law, not that of {self.training.optimizer}; allowed: optimizer = sgd")
 

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from harness import plugin
 from harness.method import Method, Phase, Prediction, Update
-from harness.plugin import Card, Claim, UsageError
+from harness.plugin import Card, Claim, UnfitError
 from harness.task import Batch, Task, Training
 from methods.base_conversion import ConversionMethod
 from methods.nn.conversion import normalise
@@ -89,7 +89,7 @@ class DietSnn(ConversionMethod):
         """Bind to a task; raise UsageError for a backbone with residual sums, which thresholds cannot be balanced through."""
         super().__init__(task, *args, **kwargs)
         if self.options.net == "task" and task.budget.backbone.kind == "resnet":
-            raise UsageError(f"diet_snn: {task.name} has a residual backbone, whose sums have no threshold of their own; use net = 'vgg16'")
+            raise UnfitError(f"diet_snn: {task.name} has a residual backbone, whose sums have no threshold of their own; use net = 'vgg16'")
         self.answers_scale = task.head.kind != "classify"
 
     # Parts ----------------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from harness import plugin
 from harness.method import Phase
-from harness.plugin import Card, Claim, UsageError
+from harness.plugin import Card, Claim, UnfitError, UsageError
 from harness.task import Task
 from methods.base import SpikingMethod
 from methods.nn.glif import GLIF, Backend, Start, Values, glifs, histograms
@@ -103,9 +103,9 @@ class Glif(SpikingMethod):
         super().__init__(task, *args, **kwargs)
         o = self.options
         if o.net != "budget" and len(task.input_shape) != 3:
-            raise UsageError(f"glif: net={o.net} is for images, {task.card.name} has samples {list(task.input_shape)}; allowed: budget")
+            raise UnfitError(f"glif: net={o.net} is for images, {task.card.name} has samples {list(task.input_shape)}; allowed: budget")
         if o.net == "wide7b" and min(task.input_shape[1:]) < 16:
-            raise UsageError(f"glif: net=wide7b halves images 4 times, these are {list(task.input_shape[1:])}; use net=18 or budget")
+            raise UnfitError(f"glif: net=wide7b halves images 4 times, these are {list(task.input_shape[1:])}; use net=18 or budget")
         leak = o.vth / (2 * self.steps) if o.leak == "auto" else o.leak
         if not 0 < leak < 1:
             raise UsageError(f"glif: option leak = {leak} is not allowed; allowed: auto, or a number between 0 and 1, both excluded")

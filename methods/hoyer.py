@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from harness import plugin
 from harness.method import Phase, Update
-from harness.plugin import Card, Claim, UsageError
+from harness.plugin import Card, Claim, UnfitError
 from harness.task import Batch, Task
 from methods.base import SpikingMethod
 from methods.nn.hoyer import Extremum, HoyerThreshold, Penalty, Reset, Start, Window, penalties
@@ -101,7 +101,7 @@ class Hoyer(SpikingMethod):
         self.history: list[list[float]] = []  # before each epoch, the mean threshold of every layer
         if self.options.net != "task" and len(task.input_shape) != 3:
             given = f"{task.card.name} has inputs of shape {list(task.input_shape)}"
-            raise UsageError(f"hoyer: net = {self.options.net!r} is for images; {given}, use net = 'task'")
+            raise UnfitError(f"hoyer: net = {self.options.net!r} is for images; {given}, use net = 'task'")
 
     def time_steps(self, task: Task, asked: int | None) -> int:
         """Return the data's own T, or for static data 1 unless more are asked for."""

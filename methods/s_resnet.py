@@ -32,7 +32,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from harness import plugin
-from harness.plugin import Card, Claim, UsageError
+from harness.plugin import Card, Claim, UnfitError
 from harness.task import Task
 from methods.base import SpikingMethod
 from methods.bntt import signed_poisson
@@ -116,11 +116,11 @@ class SResnet(SpikingMethod):
         super().__init__(task, *args, **kwargs)
         o, kind = self.options, task.head.kind
         if o.input == "poisson" and task.temporal:
-            raise UsageError(f"s_resnet: input = 'poisson' is for static data; {task.card.name} has a time axis, use input = 'direct'")
+            raise UnfitError(f"s_resnet: input = 'poisson' is for static data; {task.card.name} has a time axis, use input = 'direct'")
         if o.answer == "spike_count" and kind != "classify":
-            raise UsageError(f"s_resnet: answer = 'spike_count' counts votes for classes; {task.card.name} asks to {kind}: use 'potential'")
+            raise UnfitError(f"s_resnet: answer = 'spike_count' counts votes for classes; {task.card.name} asks to {kind}: use 'potential'")
         if o.boosting and task.head.strides:
-            raise UsageError(
+            raise UnfitError(
                 f"s_resnet: boosting averages votes of one linear read-out; {task.card.name} asks to {kind}: use boosting = false"
             )
 

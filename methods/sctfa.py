@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from harness import plugin
 from harness.method import Prediction
-from harness.plugin import Card, Claim, UsageError
+from harness.plugin import Card, Claim, UnfitError, UsageError
 from harness.task import Task
 from methods.base import SpikingMethod
 from methods.nn import corruption
@@ -113,9 +113,9 @@ class Sctfa(SpikingMethod):
         if o.learn_leak and o.attention != "none":
             raise UsageError(f"sctfa: learn_leak is a control for attention = 'none', not for {o.attention!r}")
         if o.network == "published" and not self._fits(task):
-            raise UsageError(f"sctfa: network = 'published' classifies images of {SMALLEST} pixels a side or more, not {task.card.name}")
+            raise UnfitError(f"sctfa: network = 'published' classifies images of {SMALLEST} pixels a side or more, not {task.card.name}")
         if o.readout == "population" and not self._votes(task):
-            raise UsageError(f"sctfa: readout = 'population' is for classification by mean answers, not for {task.card.name}")
+            raise UnfitError(f"sctfa: readout = 'population' is for classification by mean answers, not for {task.card.name}")
 
     @staticmethod
     def _fits(task: Task) -> bool:

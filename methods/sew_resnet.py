@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from harness import plugin
 from harness.method import Update
-from harness.plugin import Card, Claim, UsageError
+from harness.plugin import Card, Claim, UnfitError, UsageError
 from harness.task import Batch, Task
 from methods.base import SpikingMethod
 from methods.nn.block_figures import block_figures
@@ -134,12 +134,12 @@ class SewResnet(SpikingMethod):
         o = self.options
         if o.train_frames is not None and not (task.temporal and o.train_frames <= self.steps):
             has = f"{self.steps} steps" if task.temporal else "one image per sample"
-            raise UsageError(f"sew_resnet: train_frames = {o.train_frames} are drawn of as many steps or more; {task.name} has {has}")
+            raise UnfitError(f"sew_resnet: train_frames = {o.train_frames} are drawn of as many steps or more; {task.name} has {has}")
         self.kind = o.neuron if o.neuron != "auto" else ("plif" if task.temporal else "if")
         if o.zero_init and o.connect == "plain":
             raise UsageError("sew_resnet: zero_init silences connect=plain; allowed: add, and, iand, vanilla")
         if o.zero_init and o.connect == "and" and self.kind != "if":
-            raise UsageError(
+            raise UnfitError(
                 f"sew_resnet: zero_init with connect=and needs neuron=if, not {self.kind}: A = 1 asks for a spike at every step"
             )
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from harness import plugin
 from harness.method import Update
-from harness.plugin import Card, Claim, UsageError
+from harness.plugin import Card, Claim, UnfitError, UsageError
 from harness.task import Batch, Task
 from methods.base import SpikingMethod
 from methods.nn.neuron import LIF
@@ -96,7 +96,7 @@ class SpikeDrivenTransformer(SpikingMethod):
         if o.attention == "ssa" and o.erode == "on":
             raise UsageError(f"{name}: erode=on is a part of attention=sdsa, not of ssa; allowed: auto, off")
         if o.tet and (task.head.kind != "classify" or task.readout != "mean"):
-            raise UsageError(f"{name}: tet asks for one class per sample and the mean over time; {task.card.name} wants {task.head.kind}")
+            raise UnfitError(f"{name}: tet asks for one class per sample and the mean over time; {task.card.name} wants {task.head.kind}")
         self.erode = o.attention == "sdsa" and (o.erode == "on" or (o.erode == "auto" and task.temporal))
 
     @classmethod

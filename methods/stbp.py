@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from harness import plugin
-from harness.plugin import Card, Claim, UsageError
+from harness.plugin import Card, Claim, UnfitError
 from harness.task import Task
 from methods.base import SpikingMethod
 from methods.nn import normaliser_free, surrogate
@@ -97,9 +97,9 @@ class Stbp(SpikingMethod):
         super().__init__(task, *args, **kwargs)
         self.threshold = self.options.threshold
         if self.options.readout == "rate" and (task.head.kind != "classify" or task.readout != "mean"):
-            raise UsageError(f"stbp: readout = 'rate' is for classes answered over all steps, not for {task.name}; allowed: 'mean'")
+            raise UnfitError(f"stbp: readout = 'rate' is for classes answered over all steps, not for {task.name}; allowed: 'mean'")
         if self.options.network == "cnn" and len(task.input_shape) != 3:
-            raise UsageError(f"stbp: network = 'cnn' is for images, not for {task.name} of {list(task.input_shape)}; allowed: 'task'")
+            raise UnfitError(f"stbp: network = 'cnn' is for images, not for {task.name} of {list(task.input_shape)}; allowed: 'task'")
 
     def neuron(self, features: int) -> nn.Module:
         """Return LIF neurons; they fire strictly above threshold, as STBP's do."""

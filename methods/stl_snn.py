@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from harness import plugin
 from harness.method import Phase, Prediction, Update
-from harness.plugin import Card, Claim, UsageError
+from harness.plugin import Card, Claim, UnfitError, UsageError
 from harness.task import Batch, Task
 from methods.base import SpikingMethod
 from methods.nn.demo_net import DemoNet
@@ -97,13 +97,13 @@ class StlSnn(SpikingMethod):
         super().__init__(task, *args, **kwargs)
         o = self.options
         if o.votes and (task.head.kind != "classify" or task.readout != "mean"):
-            raise UsageError(f"stl_snn: votes are for classes read out as a mean over time, not for {task.name}; allowed: votes = 0")
+            raise UnfitError(f"stl_snn: votes are for classes read out as a mean over time, not for {task.name}; allowed: votes = 0")
         if not o.votes and "learnt" in (o.vote_weights, o.step_weights):
             raise UsageError("stl_snn: learnt weights need votes to weigh; set votes to 1 or more")
         if o.coding == "bernoulli" and (task.temporal or len(task.input_shape) != 3):
-            raise UsageError(f"stl_snn: coding = 'bernoulli' is for still images, not for {task.name}; use coding = 'task'")
+            raise UnfitError(f"stl_snn: coding = 'bernoulli' is for still images, not for {task.name}; use coding = 'task'")
         if o.net == "demo" and len(task.input_shape) != 3:
-            raise UsageError(f"stl_snn: net = 'demo' is for images, not for samples of shape {list(task.input_shape)}; use net = 'task'")
+            raise UnfitError(f"stl_snn: net = 'demo' is for images, not for samples of shape {list(task.input_shape)}; use net = 'task'")
         self.watch = ThresholdWatch()
 
     # Parts ----------------------------------------------------------------------------------------------------------

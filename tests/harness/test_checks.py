@@ -218,3 +218,9 @@ def test_the_tasks_of_a_subject_are_embedded_and_possible(plugin_file, tiny):
 
 def test_options_in_brackets_reach_the_method():
     assert Subject("ottt[update=online]").bind().options.update == "online"
+
+
+def test_a_variant_is_checked_on_the_tasks_that_its_options_fit():
+    assert "detection/digit-scenes" in Subject("stl_snn").tasks
+    voting = Subject("stl_snn[votes=2]").tasks
+    assert "static/digits" in voting and "detection/digit-scenes" not in voting

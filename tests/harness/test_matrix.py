@@ -208,3 +208,11 @@ def test_the_estimate_is_the_median_of_earlier_runs_of_method_task_and_budget(re
     (planned,) = plans(choose(registries), registries)
     assert estimate(planned, history(store)) == 3.0
     assert estimate(planned, []) is None
+
+
+def test_an_option_that_a_task_has_no_use_for_leaves_out_that_pair_only(registries):
+    images, boxes = plans(
+        specs(Selection(methods=["stl_snn[votes=2]"], tasks=["static/digits", "detection/digit-scenes"]), registries), registries
+    )
+    assert images.key and images.skip is None
+    assert boxes.key is None and "votes are for classes" in boxes.skip
