@@ -33,6 +33,13 @@ Families = Annotated[str, typer.Option("--family", help="Only methods of these f
 Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Runs at a time. With more than one, times disturb each other.")]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads of a run. Default: 1 for smoke, else cores / jobs.")]
 Force = Annotated[bool, typer.Option("--force", help="Run again what is finished.")]
+Against = Annotated[
+    str,
+    typer.Option(
+        "--against",
+        help="What to compare with (difference, paired test, ratios): a row, or `own` for the baseline that each method's card names.",
+    ),
+]
 DEFAULT_RESULTS = Path("results/local")
 
 
@@ -80,6 +87,7 @@ def run(
     keep_networks: Annotated[
         bool, typer.Option("--keep-networks", help="Save each trained network in DIR/networks, for torch.load.")
     ] = False,
+    against: Against = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the matrix with an estimate, and run nothing.")] = False,
 ) -> None:
     """Run methods on tasks. What is finished is not run again; what failed is."""
@@ -102,6 +110,7 @@ def run(
         jobs=jobs,
         settings=parse_settings(settings or []),
         probes=split_list(probe),
+        against=against,
     )
     if not (selection.tasks or selection.suites):
         raise UsageError("say what to run on: --task static/digits, or --suite static (`spikebench list tasks` shows all)")
@@ -242,9 +251,7 @@ def table(
     spread: Annotated[
         str, typer.Option("--spread", help="What stands beside a mean over seeds: deviation or interval (95 %, bootstrap).")
     ] = "deviation",
-    against: Annotated[
-        str, typer.Option("--against", help="Row to compare all others with: difference of the main metric, paired test.")
-    ] = "",
+    against: Against = "",
     plugin: Plugins = None,
     results: Results = DEFAULT_RESULTS,
 ) -> None:

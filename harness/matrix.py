@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from harness.identity import Plan, plan
 from harness.plugin import UsageError, did_you_mean
 from harness.registry import Registries
-from harness.spec import RunSpec, parse_variant
+from harness.spec import OWN, RunSpec, parse_variant
 from harness.store import Store
 from harness.task import Training, named
 
@@ -40,6 +40,7 @@ class Selection:
     jobs: int = 1
     settings: dict[str, str] = field(default_factory=dict)
     probes: Sequence[str] = ()
+    against: str = ""  # a method to run besides, or "own": the baseline of each method's card
 
 
 def choose_threads(selection: Selection) -> int:
@@ -62,6 +63,7 @@ def specs(selection: Selection, registries: Registries) -> list[RunSpec]:
             if family not in families:
                 raise UsageError(f"unknown family {family!r}{did_you_mean(family, families)}")
         methods = [(name, o) for name, o in methods if registries.methods.load(name).card.family in selection.families]
+    methods += _baselines(selection.against, methods, registries)
     for probe in selection.probes:
         registries.probes.entry(probe)
     training_fields = set(Training.__dataclass_fields__)
@@ -89,6 +91,14 @@ def specs(selection: Selection, registries: Registries) -> list[RunSpec]:
         names = training_fields.union(*(registries.methods.load(name).Options.model_fields for name, _ in methods))
         raise UsageError(f"--set {key}: no chosen method has such an option and training has no such setting{did_you_mean(key, names)}")
     return found
+
+
+def _baselines(against: str, methods: Sequence[tuple[str, dict[str, str]]], registries: Registries) -> list[tuple[str, dict[str, str]]]:
+    """Return what the methods are to be compared with and that is not among them."""
+    cards = [registries.methods.load(name).card for name, _ in methods]
+    names = [card.baseline for card in cards] if against == OWN else [against]
+    added = [parse_variant(name) for name in dict.fromkeys(names) if name]
+    return [each for each in added if each not in methods]
 
 
 def _tasks(selection: Selection, registries: Registries) -> list[str]:

@@ -79,6 +79,7 @@ class Card:
     family: str  # e.g. "direct", "online", "conversion", "block-wise", "architecture", "neuron", "normalisation"
     summary: str  # one sentence: what the method is about
     compared_with: tuple[str, ...] = ()  # names of plugins that are its baselines
+    baseline: str = ""  # what its main claim is measured against on the same backbone and budget, e.g. "glif[neuron=lif]"
     claims: tuple[Claim, ...] = ()
     reconstructed: str = ""  # which parts are not stated by the sources but reconstructed or ours; empty if none
 

@@ -44,6 +44,9 @@ class RunSpec(BaseModel):
         return self.method + (f"[{options}]" if options else "") + (f"@T={self.steps}" if self.steps else "")
 
 
+OWN = "own"  # what ``--against`` takes in place of a method: for each method the baseline that its card names
+
+
 def split_list(text: str) -> list[str]:
     """Split at commas outside brackets: ``"ottt[update=online,leak=0.5],stbp"`` gives two names."""
     return [part.strip() for part in re.split(r",(?![^\[]*\])", text) if part.strip()]

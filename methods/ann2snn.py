@@ -38,6 +38,7 @@ class Ann2Snn(ConversionMethod):
         family="conversion",
         summary="Replace each ReLU of a trained network by integrate-and-fire neurons whose rate, times a norm factor, stands for it.",
         compared_with=("ann", "stbp"),
+        baseline="ann",
         claims=(
             Claim("test_accuracy", "value", 0.912, "static/cifar10", "VGG-9, T=1000", "figure caption of the BNTT paper"),
             Claim("steps_used", "value", 2500, "static/cifar10", "Spike-Norm (threshold balancing)", "third-party literature table"),

@@ -49,6 +49,7 @@ class BlocTrain(SpikingMethod):
         family="block-wise",
         summary="Train blocks one after the other with local classifiers, deeper ones on hard classes only; easy inputs exit early.",
         compared_with=("stbp",),
+        baseline="stbp",
         claims=(
             Claim("saved_bytes", "ratio", 1 / 2.95, "static/cifar10", f"{NET}; training memory, 'up to'", PAPER, "stbp"),
             Claim("synops", "ratio", 1 / 1.89, "static/cifar10", f"{NET}; operations per inference with early exit", PAPER, "stbp"),

@@ -65,6 +65,7 @@ class Bntt(SpikingMethod):
         family="normalisation",
         summary="Normalise the currents of every time step by statistics and scales of its own; stop when all scales are small.",
         compared_with=("stbp", "ann2snn"),
+        baseline="bntt[norm=bn]",
         claims=(
             Claim("test_accuracy", "value", 0.905, "static/cifar10", "VGG-9, T=25", CAPTION),
             Claim("test_accuracy", "difference", 0.018, "static/cifar10", "T=25 against surrogate BP, T=100 (88.7 %)", CAPTION, "stbp"),

@@ -57,6 +57,7 @@ class DietSnn(ConversionMethod):
         family="conversion",
         summary="Start from a converted ReLU network and train its weights, thresholds and leaks by surrogate gradients at very few steps.",
         compared_with=("stbp", "ann2snn", "ann"),
+        baseline="diet_snn[learn=weights]",
         claims=(
             Claim("test_accuracy", "value", 0.69, "static/imagenet", "T=5; VGG or ResNet, which one is not said", "abstract"),
             Claim("energy", "ratio", 1 / 12, "static/imagenet", "12x less compute energy than an equal ANN", "abstract", "ann"),

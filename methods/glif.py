@@ -62,6 +62,7 @@ class Glif(SpikingMethod):
         family="neuron",
         summary="Gate between two kinds of leak, input and reset, and learn gates and all membrane constants per channel.",
         compared_with=("stbp",),  # and its own neuron=lif, lif_soft, plif
+        baseline="glif[neuron=lif]",
         claims=(
             Claim("test_accuracy", "value", 0.7735, "static/cifar100", "ResNet-19, T=6", "abstract"),
             Claim("test_accuracy", "value", 0.9514, "static/cifar10", "ResNet-19, T=6", README),

@@ -53,6 +53,7 @@ class Hoyer(SpikingMethod):
         family="direct",
         summary="Train at one time step, with thresholds at the Hoyer extremum of each map and a penalty that clears their surroundings.",
         compared_with=("stbp", "ann"),  # and its own extremum=none,window=wide, fixed and learnt
+        baseline="hoyer[extremum=none,window=wide]",
         claims=(
             Claim("steps_used", "property", None, "any", "one time step, trained from scratch", "abstract"),
             Claim("test_accuracy", "value", 0.6602, "static/imagenet", "Hoyer ResNet-50, T=1", LOG),

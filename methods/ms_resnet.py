@@ -60,6 +60,7 @@ class MsResnet(SpikingMethod):
         family="architecture",
         summary="Residual blocks that add membrane currents, not spikes: no neuron on the shortcut, so very deep networks train.",
         compared_with=("stbp", "spiking_resnet", "sew_resnet"),
+        baseline="spiking_resnet",
         claims=(
             Claim("test_accuracy", "value", 0.7602, "static/imagenet", "MS-ResNet-104, T=6 (of the code)", "abstract"),
             Claim("test_accuracy", "value", 0.9190, "static/cifar10", "482 layers", SPIKINGFORMER),

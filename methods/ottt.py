@@ -53,6 +53,7 @@ class Ottt(SpikingMethod):
         family="online",
         summary="Differentiate every time step at once, with a trace of the presynaptic spikes in place of the path through time.",
         compared_with=("stbp", "sltt"),
+        baseline="stbp[norm=sws,reset=soft,surrogate=sigmoid]",
         claims=(
             Claim("saved_bytes", "property", None, "any", "constant in T, where BPTT is linear in T", "abstract"),
             Claim("test_accuracy", "difference", 0.0, "static/cifar10", "VGG (sWS), T=6, or above", "abstract", "stbp"),

@@ -46,6 +46,7 @@ class Psn(SpikingMethod):
         family="neuron",
         summary="Drop the reset, so that all steps of a neuron are one learnable matrix product over time.",
         compared_with=("stbp",),
+        baseline="stbp",
         claims=(
             Claim("test_accuracy", "value", 0.8845, "sequences/scifar10", f"PSN, {COLUMNS}", LOGS),
             Claim("test_accuracy", "value", 0.8670, "sequences/scifar10", f"sliding PSN, k=32, {COLUMNS}", LOGS),

@@ -77,6 +77,7 @@ class SResnet(SpikingMethod):
         family="architecture",
         summary="A study of residual placement, normalisation, reset, input and answer in one spiking ResNet, and the best combination.",
         compared_with=("stbp", "bntt", "sew_resnet", "spiking_resnet"),
+        baseline="s_resnet[norm=bn]",
         claims=(
             Claim("test_accuracy", "value", 0.941, "static/cifar10", "38 layers, 32 channels, T=50", "abstract"),
             Claim("test_accuracy", "value", 0.745, "static/cifar100", "38 layers, 32 channels, T=50", "abstract"),

@@ -55,6 +55,7 @@ class Sctfa(SpikingMethod):
         family="neuron",
         summary="Gate the carried membrane potential by spatial and channel attention on the layer's spikes of the step before.",
         compared_with=("stbp",),  # and its own attention=none, spatial, channel
+        baseline="sctfa[attention=none]",
         claims=(
             Claim(
                 "test_accuracy",

@@ -67,6 +67,7 @@ class SewResnet(SpikingMethod):
         family="architecture",
         summary="Residual blocks that join spikes element-wise (ADD, AND, IAND) instead of passing the sum through neurons.",
         compared_with=("stbp", BASELINE),  # and its own connect=vanilla, connect=plain
+        baseline="spiking_resnet",
         claims=(
             *(
                 Claim("test_accuracy", "value", best, "static/imagenet", f"SEW ResNet-{depth}, ADD, T=4 (last epoch: {last})", LOGS)

@@ -53,6 +53,7 @@ class SpikeDrivenTransformer(SpikingMethod):
         family="architecture",
         summary="A transformer whose attention masks channels by spikes, with shortcuts between membranes: additions only.",
         compared_with=("stbp", "sew_resnet"),  # and its own attention=ssa
+        baseline="spike_driven_transformer[attention=ssa]",
         claims=(
             Claim("test_accuracy", "value", 0.7707, "static/imagenet", "8 blocks of width 768, T=4", PAPER),
             Claim("test_accuracy", "value", 0.7457, "static/imagenet", "8 blocks of width 512, T=4", PAPER),

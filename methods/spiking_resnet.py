@@ -35,6 +35,7 @@ class SpikingResnet(SewResnet):
         family="architecture",
         summary="A ResNet with neurons in place of ReLUs, so that residual sums pass neurons; the baseline of SEW and MS-ResNet.",
         compared_with=("stbp",),
+        baseline="stbp",
         claims=(
             *(
                 Claim("test_accuracy", "value", top, "static/imagenet", f"Spiking ResNet-{depth}, {AS_PUBLISHED}", LOGS)

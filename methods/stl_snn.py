@@ -60,6 +60,7 @@ class StlSnn(SpikingMethod):
         family="neuron",
         summary="Train the firing threshold of every neuron together with the weights.",
         compared_with=("stbp",),  # and its own mode=sl, mode=tl
+        baseline="stl_snn[mode=sl]",
         claims=(
             Claim("test_accuracy", "value", 0.9242, "static/cifar10", "8 layers, T=8", "table of a later paper (DS-ATGO)"),
             Claim("test_accuracy", "property", None, "any", "higher than mode=sl (weights only) and mode=tl", "abstract"),

@@ -58,6 +58,7 @@ class Tcl(ConversionMethod):
         family="conversion",
         summary="Train the clipping bound of every ReLU with the weights and use it as the norm factor, so that few time steps suffice.",
         compared_with=("ann2snn", "ann", "stbp"),
+        baseline="ann2snn",
         claims=(
             Claim("test_accuracy", "value", 0.7387, "static/imagenet", "VGG-16, T=250", "abstract"),
             Claim("test_accuracy", "value", 0.7037, "static/imagenet", "ResNet-34, T=250", "abstract"),

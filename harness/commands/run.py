@@ -13,11 +13,12 @@ from tabulate import tabulate
 
 from harness.commands.data import fetch_missing
 from harness.commands.execute import execute
-from harness.commands.table import print_tables
+from harness.commands.table import labels, print_tables
 from harness.identity import Plan
 from harness.matrix import Selection, estimate, history, plans, specs
 from harness.plugin import UsageError
 from harness.registry import Registries
+from harness.report.baselines import baselines
 from harness.store import Store
 
 
@@ -46,7 +47,9 @@ def run(
     records = execute(planned, folder, plugin_files, selection.jobs, time_limit, force, resume, keep_networks)
     wanted = {plan.key for plan in planned if plan.key}
     reasons = {(plan.spec.task, plan.spec.label): plan.skip for plan in planned if plan.skip}
-    print_tables(Store(folder), keys=wanted, reasons=reasons)
+    store = Store(folder)
+    against = baselines(selection.against, labels(store), registries) if selection.against else None
+    print_tables(store, keys=wanted, reasons=reasons, against=against)
     typer.echo(f"Records: {folder}{_failures(len([r for r in records if r.status != 'ok']), folder)}")
     if any(record.status != "ok" for record in records):
         raise typer.Exit(1)

@@ -11,7 +11,9 @@ import typer
 from harness.matrix import canonical
 from harness.plugin import UsageError, did_you_mean
 from harness.registry import Registries
+from harness.report.baselines import baselines
 from harness.report.table import DEFAULT_METRICS, FORMATS, SPREADS, Table, build, render
+from harness.spec import OWN
 from harness.store import Store, describe_broken
 
 
@@ -22,14 +24,20 @@ def print_tables(
     sort: str = "test_accuracy",
     style: str = "terminal",
     reasons: Mapping[tuple[str, str], str] | None = None,
+    against: str | Mapping[str, str] | None = None,
 ) -> list[Table]:
     """Print the tables of a store (of ``keys`` only, if given); ``reasons`` say why a method has no row on a task."""
-    tables, broken = build(store, keys=keys, metrics=metrics, sort=sort, reasons=reasons or {})
+    tables, broken = build(store, keys=keys, metrics=metrics, sort=sort, reasons=reasons or {}, against=against)
     typer.echo(render(tables, style))
     if broken:
         typer.echo(f"spikebench: {describe_broken(broken)}", err=True)
         raise typer.Exit(2)
     return tables
+
+
+def labels(store: Store) -> set[str]:
+    """Return what the rows of a store's tables may be called."""
+    return {row["label"] for row in store.select({"label": "label"})[0] if row["label"]}
 
 
 def _reasons(table: Table, labels: set[str], registries: Registries) -> dict[str, str]:
@@ -72,16 +80,17 @@ def table(
     store = Store(folder)
     registries = Registries(plugin_files)
     tasks = [canonical(name, registries) for name in tasks]
+    own = baselines(OWN, labels(store), registries) if against == OWN else None
     tables, broken = build(
-        store, tasks=tasks, methods=methods, suites=suites, metrics=chosen, sort=sort, spread=spread, against=against or None
+        store, tasks=tasks, methods=methods, suites=suites, metrics=chosen, sort=sort, spread=spread, against=own or against or None
     )
     if not tables and not broken:
         raise UsageError(f"no record in {folder} fits")
-    labels = {row.label for each in tables for row in each.rows}
-    if against and against not in labels:
-        raise UsageError(f"--against {against!r} is not a row of these tables{did_you_mean(against, labels)}")
+    shown = {row.label for each in tables for row in each.rows}
+    if against not in ("", OWN, *shown):
+        raise UsageError(f"--against {against!r} is not a row of these tables{did_you_mean(against, shown | {OWN})}")
     for found in tables:
-        found.reasons |= _reasons(found, labels, registries)
+        found.reasons |= _reasons(found, shown, registries)
     typer.echo(render(tables, style))
     if broken:
         typer.echo(f"spikebench: {describe_broken(broken)}", err=True)

@@ -71,7 +71,8 @@ class Row:
     runs: list[dict[str, Any]]  # records with status ok, one per seed
     failures: dict[str, int] = field(default_factory=dict)  # status -> number of runs
     found: Runs = field(default_factory=lambda: Runs({}, {}))  # main metric per seed, and which items were right
-    p: float | None = None  # of the paired test against the row that all are compared with; not corrected for the number of rows
+    base: Row | None = None  # the row that it is compared with, if one is asked for and there
+    p: float | None = None  # of the paired test against ``base``; not corrected for the number of rows
     rank: int | None = None  # 1 + number of methods in the table that are significantly better; None where that cannot be tested
 
     def values(self, name: str) -> list[float]:
@@ -104,7 +105,6 @@ class Table:
     reasons: dict[str, str]
     main: Metric  # main metric of the task
     spread: str = "deviation"  # one of ``SPREADS``
-    against: Row | None = None  # the row that all are compared with, if one is asked for and there
 
     @property
     def title(self) -> str:
@@ -117,7 +117,8 @@ class Table:
         """Return headings and rows of text."""
         scales = {m.name: scale_for(m, [row.mean(m.name) for row in self.rows]) for m in self.metrics}
         heads = ["method", "n", "rank", *(self._heading(m, scales[m.name].unit) for m in self.metrics)]
-        heads += [f"{self.main.title} - that of {self.against.label}"] if self.against else []
+        compared = any(row.base for row in self.rows)
+        heads += [f"{self.main.title}, difference to"] if compared else []
         lines = []
         for row in self.rows:
             cells = []
@@ -128,19 +129,24 @@ class Table:
                 ends = row.interval(m.name) if self.spread == "interval" else None
                 if ends is not None and row.mean(m.name) is not None:
                     text += " [{}, {}]".format(*(format_value(m, end, scale=scale).removesuffix(f" {scale.unit}") for end in ends))
-                cells.append(text)
+                cells.append(text + self._ratio(row, m))
             lines.append([row.label, str(len(row.runs)), MISSING if row.rank is None else str(row.rank), *cells])
-            if self.against:
-                lines[-1].append(self._difference(row, self.against))
+            if compared:
+                lines[-1].append(self._difference(row))
         return heads, lines
 
-    def _difference(self, row: Row, other: Row) -> str:
-        mean, base = row.mean("test_accuracy"), other.mean("test_accuracy")
-        if row is other or mean is None or base is None:
+    def _ratio(self, row: Row, m: Metric) -> str:
+        """Return " (0.27x)" for a figure that is 0.27 times that of the row compared with; shares are compared by differences."""
+        mean, base = row.mean(m.name), row.base.mean(m.name) if row.base else None
+        return f" ({mean / base:.2f}x)" if mean is not None and base and base > 0 and m.unit != "fraction" else ""
+
+    def _difference(self, row: Row) -> str:
+        mean, base = row.mean("test_accuracy"), row.base.mean("test_accuracy") if row.base else None
+        if row.base is None or mean is None or base is None:
             return MISSING
         percent = self.main.unit == "fraction"
         text = f"{100 * (mean - base):+.2f} points" if percent else f"{mean - base:+.4g}"
-        return text if row.p is None else f"{text} (p = {row.p:.3f})"
+        return f"{row.base.label}: {text}" + (f" (p = {row.p:.3f})" if row.p is not None else "")
 
     def _heading(self, m: Metric, unit: str) -> str:
         arrow = "↑" if m.direction == "higher" else "↓"
@@ -198,8 +204,8 @@ def render(tables: Sequence[Table], style: str) -> str:
         ]
     ]
     for table in tables:
-        against = table.against.label if table.against else None
         for row in table.rows:
+            against = row.base.label if row.base else None
             figures = [value for c in columns for value in (row.mean(c), row.deviation(c), *(row.interval(c) or (None, None)))]
             lines.append([*table.about.values(), row.label, len(row.runs), sum(row.failures.values()), row.rank, against, row.p, *figures])
     text = io.StringIO()
@@ -218,12 +224,13 @@ def build(
     sort: str = "test_accuracy",
     reasons: Mapping[tuple[str, str], str] | None = None,
     spread: str = "deviation",
-    against: str | None = None,
+    against: str | Mapping[str, str] | None = None,
 ) -> tuple[list[Table], list[str]]:
     """Return the tables of the records that fit, and the names of unreadable files.
 
     ``reasons`` maps (task, label) to why a method cannot do a task. ``against`` is the label of a row with which all others of its table
-    are compared: main metric, and the paired test of ``harness.statistics``, not corrected for the number of rows. Where a seed was run
+    are compared, or for each label that of its own (``harness.report.baselines``): difference of the main metric, with the paired test of
+    ``harness.statistics``, not corrected for the number of rows, and ratios of the other figures. Where a seed was run
     under several keys (the code changed), the latest record counts, and records of other settings or code never share a row with it.
     """
     columns = [metric(name) for name in dict.fromkeys([*metrics, sort, "test_accuracy"])]
@@ -256,9 +263,11 @@ def build(
         by = as_task_metric(metric("test_accuracy"), main)
         table = Table(about, ordered, [as_task_metric(m, main) for m in shown], missing, by, spread)
         _rank(table.rows, by, main)
-        table.against = next((row for row in ordered if row.label == against), None)
-        for row in ordered if table.against else []:
-            row.p = p_value(row.found, table.against.found) if row is not table.against else None
+        rows_by_label = {row.label: row for row in ordered}
+        for row in ordered:
+            base = rows_by_label.get(against.get(row.label, "") if isinstance(against, Mapping) else against or "")
+            if base is not None and base is not row:
+                row.base, row.p = base, p_value(row.found, base.found)
         tables.append(table)
     return tables, broken
 

@@ -216,3 +216,20 @@ def test_an_option_that_a_task_has_no_use_for_leaves_out_that_pair_only(registri
     )
     assert images.key and images.skip is None
     assert boxes.key is None and "votes are for classes" in boxes.skip
+
+
+def test_methods_run_beside_the_baselines_of_their_cards(registries):
+    found = choose(registries, methods=["glif", "sew_resnet", "spiking_resnet", "ann"], against="own")
+    assert [spec.label for spec in found] == ["glif", "sew_resnet", "spiking_resnet", "ann", "glif[neuron=lif]", "stbp"]
+
+
+def test_a_method_to_compare_with_is_run_once(registries):
+    assert [spec.label for spec in choose(registries, methods=["glif", "stbp"], against="stbp")] == ["glif", "stbp"]
+    with pytest.raises(UsageError, match="unknown method 'stbb'; did you mean 'stbp'?"):
+        choose(registries, methods=["glif"], against="stbb")
+
+
+def test_the_baselines_of_all_cards_are_methods_with_such_options(registries):
+    every = choose(registries, methods=[], against="own")
+    named = {registries.methods.load(name).card.baseline for name in registries.methods.names()} - {""}
+    assert "glif[neuron=lif]" in named and named <= {spec.label for spec in every}

@@ -262,8 +262,8 @@ def test_rows_are_compared_with_the_one_that_is_asked_for(store, add):
         add("better", seed, 0.80 + more / 50, **{"accuracy.correct": bits, "accuracy.items": 50})
     table = only(store, against="base")
     heads, (better, base) = table.cells()
-    assert heads[-1] == "accuracy - that of base"
-    assert base[-1] == "-" and better[-1].startswith("+21.00 points (p = 0.0")
+    assert heads[-1] == "accuracy, difference to"
+    assert base[-1] == "-" and better[-1].startswith("base: +21.00 points (p = 0.0")
     assert table.rows[0].p == pytest.approx(p_value(table.rows[0].found, table.rows[1].found))
     line = next(csv.DictReader(render([table], "csv").splitlines()))
     assert line["against"] == "base" and float(line["p"]) == table.rows[0].p
@@ -354,3 +354,13 @@ def test_less_is_better_for_an_error(store, add):
     table = only(store)
     assert [(row.label, row.rank) for row in table.rows] == [("low", 1), ("high", 2)]
     assert table.cells()[0][3] == "MSE ↓"
+
+
+def test_each_row_is_compared_with_its_own_baseline_and_figures_stand_as_ratios(store, add):
+    add("one", accuracy=0.7, **{"activity.spikes_per_sample": 50.0})
+    add("one[plain=true]", accuracy=0.6, **{"activity.spikes_per_sample": 200.0})
+    add("two", accuracy=0.5, **{"activity.spikes_per_sample": 10.0})
+    own = {"one": "one[plain=true]", "two": "not run", "one[plain=true]": "one[plain=true]"}
+    _, (one, plain, two) = only(store, against=own, metrics=("test_accuracy", "spikes")).cells()
+    assert one[-2].endswith("(0.25x)") and "x" not in one[-3] + plain[-2] + two[-2]
+    assert [one[-1].split(" (")[0], plain[-1], two[-1]] == ["one[plain=true]: +10.00 points", "-", "-"]
