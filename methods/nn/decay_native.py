@@ -54,7 +54,7 @@ def charge(
 
     The gate is depthwise, of ``weight [k, C]``, k at most ``TAPS``, and ``bias [C]``; or it is given, ``z [T, B, C, ...]``.
     """
-    return _NativeCharge.apply(x, weight, bias, z, state, past, tau, fire)
+    return _NativeCharge.apply(x, weight, bias, z, state, past, tau, fire, torch.is_grad_enabled())
 
 
 def _address(tensor: Tensor | None) -> int | None:
@@ -73,12 +73,20 @@ def _settings(x: Tensor, weight: Tensor, past: int, tau: float, fire: RoundedSpi
 class _NativeCharge(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, z: Tensor | None, state: Tensor | None, past: int, tau: float, fire: RoundedSpike
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        z: Tensor | None,
+        state: Tensor | None,
+        past: int,
+        tau: float,
+        fire: RoundedSpike,
+        keep: bool,
     ) -> tuple[Tensor, Tensor]:
         x, weight, bias = settled(x), weight.contiguous(), bias.contiguous()
         grid, decay = _settings(x, weight, past, tau, fire)
         h = like(x[past:])
-        keep = any(ctx.needs_input_grad)
         spikes, alpha = like(h), like(h) if keep else None
         gate, start = None if z is None else arranged(z, h), None if state is None else arranged(state, h)
         if h.numel():
@@ -95,7 +103,7 @@ class _NativeCharge(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, g_s: Tensor | None, g_h: Tensor | None) -> tuple[Tensor | None, ...]:
         if g_s is None and g_h is None:
-            return (None,) * 8
+            return (None,) * 9
         x, weight, alpha, h, state = ctx.saved_tensors
         past, tau, fire, given = ctx.settings
         grid, decay = _settings(x, weight, past, tau, fire)
@@ -110,6 +118,6 @@ class _NativeCharge(torch.autograd.Function):
                 g_x.data_ptr(), _address(g_z), _address(sums), _address(g_state),
             )  # fmt: skip
         if sums is None:
-            return g_x, None, None, g_z, g_state, None, None, None
+            return g_x, None, None, g_z, g_state, None, None, None, None
         total = sums.sum(0).to(x.dtype)
-        return g_x, total[:-1], total[-1], None, g_state, None, None, None
+        return g_x, total[:-1], total[-1], None, g_state, None, None, None, None
