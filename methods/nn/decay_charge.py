@@ -41,18 +41,14 @@ def decay_of(z: Tensor, tau: float) -> Tensor:
     return s if tau == 1 else s.pow_(1 / tau)
 
 
-def charge(
-    x: Tensor, z: Tensor, state: Tensor | None, tau: float, fire: RoundedSpike, scan: Scanning | Any
-) -> tuple[Tensor, Tensor]:
+def charge(x: Tensor, z: Tensor, state: Tensor | None, tau: float, fire: RoundedSpike, scan: Scanning | Any) -> tuple[Tensor, Tensor]:
     """Return spikes and potentials ``[T, B, ...]`` of currents ``x`` and gate arguments ``z`` of that shape, ``state [B, ...]`` or None."""
     return _Charge.apply(x, z, state, tau, fire, scan)
 
 
 class _Charge(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, z: Tensor, state: Tensor | None, tau: float, fire: RoundedSpike, scan: Any
-    ) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, x: Tensor, z: Tensor, state: Tensor | None, tau: float, fire: RoundedSpike, scan: Any) -> tuple[Tensor, Tensor]:
         alpha = decay_of(z, tau)
         h = scan.forward(alpha, x - alpha * x, state)
         ctx.save_for_backward(x, alpha, h, state)
