@@ -1,5 +1,5 @@
-/* Native CPU kernels of the neuron family (symbols: methods/nn/neuron.py), of the linear recurrence (methods/nn/recurrence.py), and of
- * neurons whose potentials pass attention gates (methods/nn/attentive_lif.py).
+/* Native CPU kernels of the neuron family (symbols: methods/nn/neuron.py), of the linear recurrence (methods/nn/recurrence.py), of
+ * neurons whose potentials pass attention gates (methods/nn/attentive_lif.py), and of neurons with a dynamic decay.
  *
  * A sequence is [steps, size]: `size` numbers of one step lie side by side in any order of the inner dimensions, and successive steps
  * are a stride apart (0 for an input that is the same at every step). The outer loop goes over blocks of neurons, in parallel; the inner
@@ -788,6 +788,199 @@ void attentive_backward(const Neuron *neuron, const Field *field, const Gates *g
                 for (idx c = 0; c < channels; c++) {
                     slope[c] += at * sp[c];
                     to[c] = at * gates->weight[c] + even[c];
+                }
+            }
+        }
+    }
+}
+
+/* Neurons with a dynamic decay (methods/nn/dynamic_decay.py): alpha[t] = sigmoid(z[t])^(1/tau), z a causal convolution of the inputs, channel
+ * by channel, or given; h[t] = alpha[t] h[t-1] + (1 - alpha[t]) x[t]; s[t] = clip(round(h[t]), 0, levels). `x` has `past` rows before the
+ * first step; rows before those are zeros. `arctan`: surrogate of binary spikes with coefficients c0 and c1, else straight through. */
+#define DECAY_BLOCK 512
+#define MAX_TAPS 8
+
+typedef struct {
+    idx past, taps;
+    int32_t arctan;
+    double tau, levels, c0, c1;
+} Decay;
+
+enum { ANY_POWER, PLAIN, SQUARED, FOURTH };
+
+INLINE int power_of(double tau) { return tau == 1 ? PLAIN : tau == 0.5 ? SQUARED : tau == 0.25 ? FOURTH : ANY_POWER; }
+
+INLINE REAL raised(REAL s, int power, double exponent) {
+    if (power == ANY_POWER) return (REAL)pow(s, exponent);
+    if (power >= SQUARED) s = s * s;
+    return power == FOURTH ? s * s : s;
+}
+
+INLINE REAL rooted(REAL a, int power, double tau) {
+    if (power == ANY_POWER) return (REAL)pow(a, tau);
+    if (power >= SQUARED) a = (REAL)(sizeof(REAL) == 8 ? sqrt(a) : sqrtf(a));
+    return power == FOURTH ? (REAL)(sizeof(REAL) == 8 ? sqrt(a) : sqrtf(a)) : a;
+}
+
+#define BY_POWER(call)                     \
+    switch (power_of(decay->tau)) {        \
+        case PLAIN: call(PLAIN); break;    \
+        case SQUARED: call(SQUARED); break; \
+        case FOURTH: call(FOURTH); break;  \
+        default: call(ANY_POWER);          \
+    }
+
+INLINE void decay_row(const REAL *restrict now, const REAL *restrict z, REAL *restrict a, REAL *restrict h, REAL *restrict s,
+                      REAL *restrict v, idx n, int power, double exponent, REAL levels) {
+    const REAL magic = sizeof(REAL) == 8 ? (REAL)6755399441055744.0 : (REAL)12582912.0; /* rounds, ties to even */
+#pragma GCC ivdep
+    for (idx i = 0; i < n; i++) {
+        REAL alpha = raised(sigmoid(z[i]), power, exponent);
+        REAL potential = alpha * v[i] + (1 - alpha) * now[i];
+        REAL y = potential > 0 ? potential : 0;
+        y = y < levels ? y : levels;
+        y = (y + magic) - magic;
+        a[i] = alpha;
+        h[i] = v[i] = potential;
+        s[i] = potential != potential ? potential : y;
+    }
+}
+
+/* The weights [taps, channels] of a block's neurons, tap by tap. */
+static void spread(const REAL *weight, idx rows, const Grid *grid, idx at, idx n, REAL (*to)[DECAY_BLOCK]) {
+    for (idx j = 0; j < rows; j++) {
+        idx channel = at / grid->inner % grid->channels, left = grid->inner - at % grid->inner;
+        for (idx i = 0; i < n; i++) {
+            to[j][i] = weight[j * grid->channels + channel];
+            if (--left == 0) {
+                left = grid->inner;
+                if (++channel == grid->channels) channel = 0;
+            }
+        }
+    }
+}
+
+/* `gate` are the z that are given, or null: then they follow from `weight` [taps, channels] and `bias`. `alpha` may be null. */
+void decay_forward(const Grid *grid, const Decay *decay, const REAL *x, idx x_stride, const REAL *gate, idx gate_stride, const REAL *weight,
+                   const REAL *bias, const REAL *h0, REAL *alpha, REAL *h, REAL *s) {
+    const idx steps = grid->steps, size = grid->size, taps = decay->taps, past = decay->past;
+    const double exponent = 1 / decay->tau;
+    const REAL levels = (REAL)decay->levels;
+#pragma omp parallel for schedule(static) num_threads(grid->threads) if (grid->threads > 1)
+    for (idx at = 0; at < size; at += grid->block) {
+        REAL w[MAX_TAPS][DECAY_BLOCK], b[1][DECAY_BLOCK], v[DECAY_BLOCK], z[DECAY_BLOCK], spare[DECAY_BLOCK];
+        const idx n = size - at < grid->block ? size - at : grid->block;
+        fill(v, h0 ? h0 + at : NULL, 0, n);
+        if (!gate) {
+            spread(weight, taps, grid, at, n, w);
+            spread(bias, 1, grid, at, n, b);
+        }
+        for (idx t = 0; t < steps; t++) {
+            const REAL *now = x + at + (t + past) * x_stride, *arguments = gate ? gate + at + t * gate_stride : z;
+            REAL *a = alpha ? alpha + at + t * size : spare;
+            if (!gate) {
+                memcpy(z, b[0], n * sizeof(REAL));
+                for (idx j = 0; j < taps; j++) {
+                    const idx row = t + past - (taps - 1) + j;
+                    if (row < 0) continue;
+                    const REAL *restrict from = x + at + row * x_stride, *restrict tap = w[j];
+#pragma GCC ivdep
+                    for (idx i = 0; i < n; i++) z[i] += tap[i] * from[i];
+                }
+            }
+#define DECAYED(POWER) decay_row(now, arguments, a, h + at + t * size, s + at + t * size, v, n, POWER, exponent, levels)
+            BY_POWER(DECAYED)
+        }
+    }
+}
+
+/* A row backwards: `g` is the gradient of h, with what came back from later steps in `v`; `da` gets that of z. */
+INLINE void decay_back(const REAL *restrict now, const REAL *restrict a, const REAL *restrict before, const REAL *restrict g,
+                       REAL *restrict out, REAL *restrict da, REAL *restrict v, idx n, int power, double tau) {
+    const REAL exponent = (REAL)(1 / tau);
+#pragma GCC ivdep
+    for (idx i = 0; i < n; i++) {
+        REAL alpha = a[i], all = g[i] + v[i];
+        out[i] = (1 - alpha) * all;
+        da[i] = all * (before[i] - now[i]) * alpha * (1 - rooted(alpha, power, tau)) * exponent;
+        v[i] = alpha * all;
+    }
+}
+
+/* Gradients of the rows of x (`gx`, those of the past included), of the given z (`ggate`, or null), of h0 (`gh0`, may be null), and per
+ * block in `sums` [blocks, taps + 1, channels], zeros before, of weight and bias; from those of spikes (`g`) and of h (`gh`), either may be
+ * null. */
+void decay_backward(const Grid *grid, const Decay *decay, const REAL *x, idx x_stride, const REAL *weight, const REAL *alpha, const REAL *h,
+                    const REAL *h0, const REAL *g, idx g_stride, const REAL *gh, idx gh_stride, REAL *gx, REAL *ggate, double *sums,
+                    REAL *gh0) {
+    const idx steps = grid->steps, size = grid->size, taps = decay->taps, past = decay->past;
+    const REAL levels = (REAL)decay->levels, c0 = (REAL)decay->c0, c1 = (REAL)decay->c1;
+#pragma omp parallel for schedule(static) num_threads(grid->threads) if (grid->threads > 1)
+    for (idx at = 0; at < size; at += grid->block) {
+        REAL w[MAX_TAPS][DECAY_BLOCK], ring[MAX_TAPS][DECAY_BLOCK], v[DECAY_BLOCK], first[DECAY_BLOCK], sum[DECAY_BLOCK];
+        double total[MAX_TAPS + 1][DECAY_BLOCK];
+        const idx n = size - at < grid->block ? size - at : grid->block;
+        fill(v, NULL, 0, n);
+        fill(first, h0 ? h0 + at : NULL, 0, n);
+        if (!ggate) {
+            spread(weight, taps, grid, at, n, w);
+            for (idx j = 0; j <= taps; j++) {
+                for (idx i = 0; i < n; i++) total[j][i] = 0;
+            }
+        }
+        for (idx t = steps - 1; t >= -past; t--) {
+            REAL *restrict out = gx + at + (t + past) * size;
+            if (t >= 0) {
+                const REAL *restrict u = h + at + t * size, *before = t ? h + at + (t - 1) * size : first;
+                const REAL *restrict spikes = g ? g + at + t * g_stride : NULL, *restrict direct = gh ? gh + at + t * gh_stride : NULL;
+                REAL *da = ggate ? ggate + at + t * size : ring[t % taps];
+                if (!spikes) {
+                    memcpy(sum, direct, n * sizeof(REAL));
+                } else {
+                    if (decay->arctan) {
+                        for (idx i = 0; i < n; i++) sum[i] = spikes[i] * derivative(u[i] - (REAL)0.5, ARCTAN, c0, c1, 0);
+                    } else {
+                        for (idx i = 0; i < n; i++) sum[i] = u[i] >= 0 && u[i] <= levels ? spikes[i] : 0;
+                    }
+                    if (direct) {
+                        for (idx i = 0; i < n; i++) sum[i] += direct[i];
+                    }
+                }
+#define BACKWARDS(POWER) \
+    decay_back(x + at + (t + past) * x_stride, alpha + at + t * size, before, sum, out, da, v, n, POWER, decay->tau)
+                BY_POWER(BACKWARDS)
+                if (ggate) continue;
+                for (idx j = 0; j < taps; j++) {
+                    const idx row = t + past - (taps - 1) + j;
+                    if (row < 0) continue;
+                    const REAL *restrict from = x + at + row * x_stride;
+                    double *restrict to = total[j];
+#pragma GCC ivdep
+                    for (idx i = 0; i < n; i++) to[i] += da[i] * from[i];
+                }
+                for (idx i = 0; i < n; i++) total[taps][i] += da[i];
+            } else {
+                fill(out, NULL, 0, n);
+                if (ggate) continue;
+            }
+            for (idx j = 0; j < taps; j++) { /* row t is the input of steps t to t + taps - 1 */
+                const idx later = t + j;
+                if (later < 0 || later >= steps) continue;
+                const REAL *restrict da = ring[later % taps], *restrict tap = w[taps - 1 - j];
+#pragma GCC ivdep
+                for (idx i = 0; i < n; i++) out[i] += tap[i] * da[i];
+            }
+        }
+        if (gh0) memcpy(gh0 + at, v, n * sizeof(REAL));
+        if (ggate) continue;
+        for (idx j = 0; j <= taps; j++) {
+            double *to = sums + (at / grid->block * (taps + 1) + j) * grid->channels;
+            idx channel = at / grid->inner % grid->channels, left = grid->inner - at % grid->inner;
+            for (idx i = 0; i < n; i++) {
+                to[channel] += total[j][i];
+                if (--left == 0) {
+                    left = grid->inner;
+                    if (++channel == grid->channels) channel = 0;
                 }
             }
         }

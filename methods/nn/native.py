@@ -136,6 +136,9 @@ def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
     library.recurrence_backward.argtypes = [p, p, stride, p, p, p, stride, p, p, p, p]
     library.attentive_forward.argtypes = [p, p, p, p, p, p, ctypes.c_int, p, p, p, p, p]
     library.attentive_backward.argtypes = [p, p, p, p, p, p, p, p, ctypes.c_int, p, p, p, p, p, p, p, p]
+    library.decay_forward.argtypes = [p, p, p, stride, p, stride, p, p, p, p, p, p]
+    library.decay_backward.argtypes = [p, p, p, stride, p, p, p, p, p, stride, p, stride, p, p, p, p]
+    library.decay_forward.restype = library.decay_backward.restype = None
     library.lif_forward.restype = library.recurrence_forward.restype = library.recurrence_backward.restype = None
     library.attentive_forward.restype = library.attentive_backward.restype = None
     library.lif_backward.restype = ctypes.c_int
