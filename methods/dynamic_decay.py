@@ -47,6 +47,7 @@ class DynamicDecayMethod(SpikingMethod):
         family="neuron",
         summary="Replace the reset by a decay computed from the recent input, so that training is a parallel scan at any length.",
         compared_with=("stbp", "psn"),
+        baseline="psn",
         claims=(
             Claim("step_time", "ratio", round(1 / 25.6, 4), "any", f"{SPEED}; 1/2.2 of sliding PSN", DIGEST, "psn"),
             Claim("forward_time", "ratio", round(1 / 21.7, 4), "any", SPEED, DIGEST, "psn"),
