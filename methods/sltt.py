@@ -223,9 +223,8 @@ class Sltt(OnlineMethod):
         settings |= {"augment": True, "steps": 6, "epochs": 200, "weight_decay": 5e-4 if name == "static/cifar100" else 5e-5}
         if name == "static/imagenet":
             stages = {"epochs": 130, "one_step_share": 100 / 130, "fine_lr": 0.01, "fine_weight_decay": 0.0}
-            return (
-                settings | stages | {"network": "nf_resnet34", "norm": "sws", "loss_alpha": 0.0} | {"batch_size": 256, "weight_decay": 1e-5}
-            )
+            settings |= {"network": "nf_resnet34", "norm": "sws", "loss_alpha": 0.0, "batch_size": 256, "weight_decay": 1e-5}
+            return settings | stages
         if events:
             settings |= {"epochs": 300, "weight_decay": 5e-4, "dropout": 0.3, "lr": 0.05, "loss_target": "onehot"}
             if name == "events/dvs-gesture":

@@ -36,15 +36,16 @@ class FeedbackVgg(Stateful):
     def __init__(self, input_shape: tuple[int, ...], plan: Plan, parts: Parts, feedback: Callable[[int, int], nn.Module]) -> None:
         """Make the layers of ``plan`` and the feedback."""
         super().__init__()
-        self.rest = Vgg(input_shape, plan, parts)
-        first, *others = self.rest.stages[0]
+        vgg = Vgg(input_shape, plan, parts)
+        first, *others = vgg.stages[0]
         if not isinstance(first, Layer):
             raise ValueError("a network with feedback begins with a layer of neurons, not with a pooling")
-        self.first, self.rest.stages[0] = first, nn.Sequential(*others)
-        last = self.rest.levels[-1]
+        vgg.stages[0] = nn.Sequential(*others)
+        self.first, self.rest = first, vgg
+        last = vgg.levels[-1]
         self.feedback = feedback(last.channels, int(plan[0]))
         self.pool = GlobalAvgPool2d()
-        self.levels = [*self.rest.levels, Level(last.channels, (1, 1), max(input_shape[1:]))]
+        self.levels = [*vgg.levels, Level(last.channels, (1, 1), max(input_shape[1:]))]
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Return the features of every level, each ``[T, B, C, H, W]``."""
