@@ -27,7 +27,7 @@ class StepBatchNorm(BatchNorm):
         if steps > 1 and x.stride(0) == 0:  # the same at every step: normalised once, for running statistics as if T times
             once = self._normalised(x[0], 1 - (1 - self.momentum) ** steps) if self.training else super().forward(x[:1])[0]
             return once.expand(x.shape)
-        if not self.training:
+        if not self.training or steps == 1:
             return super().forward(x)
         return torch.stack([self._normalised(now, self.momentum) for now in x.unbind(0)])
 

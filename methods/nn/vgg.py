@@ -22,6 +22,14 @@ class _GlobalPool(nn.Module):
         return x.mean((-2, -1), keepdim=True)
 
 
+class _AdaptivePool(nn.AdaptiveAvgPool2d):
+    """Averages over so many places each way: ``[T, B, C, H, W] -> [T, B, C, places, places]``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the averages."""
+        return super().forward(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+
 class _Flatten(nn.Module):
     """Space into channels: ``[T, B, C, H, W] -> [T, B, C*H*W, 1, 1]``, so that a 1x1 convolution is a fully connected layer."""
 
@@ -33,11 +41,14 @@ class _Flatten(nn.Module):
 class Vgg(nn.Module):
     """``Vgg((3, 32, 32), (64, "P", 128), parts)``: ``[T, B, C, H, W] -> one level per pooling, and the last``.
 
-    ``global_pool`` ends with the mean over space; ``hidden`` adds a fully connected spiking layer of so many neurons.
-    Raises ValueError for an input that is no image or too small for the poolings.
+    ``global_pool`` ends with the mean over space, ``places`` with averages over so many places each way (as ``nn.AdaptiveAvgPool2d``, which
+    repeats a map that is smaller); ``hidden`` adds a fully connected spiking layer of so many neurons. Raises ValueError for an input that
+    is no image or too small for the poolings.
     """
 
-    def __init__(self, input_shape: tuple[int, ...], plan: Plan, parts: Parts, global_pool: bool = False, hidden: int = 0) -> None:
+    def __init__(
+        self, input_shape: tuple[int, ...], plan: Plan, parts: Parts, global_pool: bool = False, hidden: int = 0, places: int = 0
+    ) -> None:
         """Make the layers of ``plan``."""
         super().__init__()
         if len(input_shape) != 3:
@@ -60,6 +71,9 @@ class Vgg(nn.Module):
         if global_pool:
             stage.append(_GlobalPool())
             stride, size = stride * max(size), [1, 1]
+        elif places:
+            stage.append(_AdaptivePool(places))
+            stride, size = stride * max(size), [places, places]
         if hidden:
             stage += [_Flatten(), Layer(parts.conv(channels * prod(size), hidden, 1), parts.norm(hidden), parts.neuron(hidden))]
             channels, stride, size = hidden, stride * max(size), [1, 1]

@@ -8,9 +8,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from harness.plugin import UsageError
+from harness.registry import Registries
 from harness.task import Backbone, Budget, Data, Head, TaskCard, Training
+from methods.nn.drop_path import DropPath
 from methods.nn.dropout import SequenceDropout
+from methods.nn.feedback_vgg import FeedbackVgg
 from methods.nn.nf_block import NormaliserFreeBlock
+from methods.nn.nf_resnet import DeepNormaliserFreeResNet
 from methods.nn.stepping import stepping
 from methods.nn.synapse import Conv2d, DelayLine
 from methods.nn.traced import Traced
@@ -475,3 +479,137 @@ def test_recipe_is_the_published_one():
     assert (bound.training.optimizer, bound.training.lr, bound.training.epochs, bound.training.batch_size) == ("sgd", 0.1, 300, 128)
     assert (bound.options.network, bound.options.loss_alpha) == ("vgg", 0.05)
     assert Ottt(Clips(10, (3,), (8, 8)), track="recipe").options.network == "task"
+
+
+# The feedback network, NF-ResNet-34, and options of them -------------------------------------------------------------
+
+
+class SmallFeedback(Ottt):
+    """VGG-F with fewer channels."""
+
+    def backbone(self):
+        return FeedbackVgg(self.task.input_shape, (3, "P", 4), self, self.feedback)
+
+
+def feedback_output_at(net, inputs, t, cut):
+    """Return output ``[B, K]`` of step ``t`` of the feedback network from formulas; ``cut`` as in ``output_at``, with one more path to cut.
+
+    With "spikes" the error passes neither from layer to layer nor through the feedback of steps before ``t``.
+    """
+    backbone = net.backbone
+    layers = [backbone.first, backbone.rest.stages[1][0]]
+    potentials, last = [0.0, 0.0], None
+    for k, x in enumerate(inputs[: t + 1]):
+        earlier = k < t and cut == "spikes"
+        signal = x
+        for depth, layer in enumerate(layers):
+            synapse = plain(layer.synapse)
+            weight, bias = written_out(synapse), synapse.bias
+            if earlier:
+                signal, bias = signal.detach(), bias.detach()
+                weight = weight.detach() if depth == 0 else weight  # the first synapse is not traced
+            current = F.conv2d(signal, weight, bias, padding=1)
+            if depth == 0 and last is not None:
+                large = last.repeat_interleave(2, 2).repeat_interleave(2, 3)
+                large = large.detach() if cut == "spikes" else large
+                current = current + F.conv2d(large, 2.74 * plain(backbone.feedback).weight, padding=1)
+            u = 0.5 * potentials[depth] + current
+            soft = torch.sigmoid(4 * (u - 1))
+            s = (u >= 1).to(u.dtype) + (soft - soft.detach())
+            potentials[depth] = u - s.detach()
+            signal = F.avg_pool2d(s, 2) if depth == 0 else s
+        last = signal
+    readout = plain(net.head.readout)
+    return F.linear(last.mean((2, 3)), 2.74 * readout.weight, readout.bias)
+
+
+@pytest.mark.parametrize("cut", ["spikes", "nothing"])
+def test_feedback_network_learns_along_the_paths_of_its_rule(cut):
+    bound, net, batch = make(SmallFeedback, steps=4, readout_trace=False)
+    with torch.no_grad():
+        net.backbone.rest.stages[1][0].synapse.synapse.bias += 1  # so that there are spikes to feed back
+    inputs = batch.inputs.transpose(0, 1)
+    if cut == "spikes":
+        found = learn(bound, net, batch)
+    else:
+        net.zero_grad()
+        bound.exact_loss(net, batch).backward()
+        found = gradients(net)
+    net.zero_grad()
+    for t in range(4):
+        (bound.loss(feedback_output_at(net, inputs, t, cut), batch.targets) / 4).backward()
+    wanted = gradients(net)
+    (name,) = [name for name in found if "feedback" in name]
+    assert wanted[name].abs().max() > 1e-4
+    assert error(found, wanted) < 1e-12
+
+
+def test_feedback_starts_at_zero_and_the_rest_is_the_published_vgg():
+    net = Ottt(Clips(1), {"network": "vgg_f"}).build()
+    assert not net.backbone.feedback.synapse.weight.any()
+    convolutions = [module for module in net.modules() if isinstance(module, StandardisedConv2d)]
+    assert [conv.out_channels for conv in convolutions] == [64, 128, 256, 256, 512, 512, 512, 512]
+    assert (net.backbone.feedback.synapse.in_channels, net.backbone.feedback.synapse.out_channels) == (512, 64)
+    assert net.head.readout.synapse.in_features == 512
+
+
+def test_5_bytes_held_by_the_feedback_network_do_not_depend_on_the_number_of_steps():
+    assert len({saved_bytes(SmallFeedback, steps) for steps in (2, 4, 8)}) == 1
+
+
+def test_nf_resnet34_traces_all_but_the_stem_and_starts_silent():
+    with torch.device("meta"):
+        net = Ottt(Clips(1, (3, 64, 64)), {"network": "nf_resnet34"}).build()
+    assert isinstance(net.backbone, DeepNormaliserFreeResNet)
+    traced = [name for name, module in net.named_modules() if isinstance(module, Traced)]
+    assert len(traced) == 32 + 3 + 1
+    assert not any("stem" in name for name in traced)
+    readout = Ottt(Clips(1), {"network": "nf_resnet34"}).readout(8, 4).synapse
+    assert not readout.weight.any()
+    assert Ottt(Clips(1)).readout(8, 4).synapse.weight.any()
+
+
+class SmallNfResNet(Ottt):
+    """NF-ResNet with fewer blocks."""
+
+    def backbone(self):
+        return DeepNormaliserFreeResNet(self.task.input_shape, (1, 1), self, self.options.stochastic_depth)
+
+
+def test_nf_resnet_learns_with_stochastic_depth_and_head_dropout():
+    bound, net, batch = make(SmallNfResNet, steps=3, shape=(2, 16, 16), network="nf_resnet34", stochastic_depth=0.8, head_dropout=0.5)
+    assert [module.p for module in net.modules() if isinstance(module, DropPath)] == pytest.approx([0.0, 0.4])
+    drop, readout = net.head.readout
+    assert (drop.p, readout.synapse.in_features) == (0.5, 128)
+    assert all(grad.isfinite().all() for grad in learn(bound, net, batch).values())
+    with pytest.raises(UsageError, match="stochastic_depth = 0.1 is for network = 'nf_resnet34', not for 'vgg'"):
+        Ottt(Clips(1), {"network": "vgg", "stochastic_depth": 0.1})
+
+
+def test_every_step_is_trained_on_its_own_answer_where_it_has_one():
+    task = Clips(4)
+    task.head, task.readout = Head("per_step", classes=CLASSES), "each"
+    task.loss = lambda output, targets, smoothing: F.cross_entropy(output.flatten(0, 1), targets.flatten())
+    bound = Ottt(task, {"readout_trace": False})
+    torch.manual_seed(3)
+    net = bound.build().double().train()
+    batch = next(task.batches("train"))
+    batch = batch._replace(targets=torch.randint(CLASSES, (6, 4)))
+    found = learn(bound, net, batch)["head.readout.weight"]
+    net.zero_grad()
+    outputs = net(batch.inputs.transpose(0, 1))
+    sum(F.cross_entropy(outputs[t], batch.targets[:, t]) / 4 for t in range(4)).backward()
+    assert (found - gradients(net)["head.readout.weight"]).abs().max() < 1e-12  # exact: the read-out has no memory
+
+
+def test_recipes_of_imagenet_and_events_are_the_published_ones():
+    registries = Registries()
+    imagenet, dvs, gesture = (
+        Ottt(registries.task(name, "paper"), track="recipe") for name in ("static/imagenet", "events/cifar10-dvs", "events/dvs-gesture")
+    )
+    training = imagenet.training
+    assert (training.epochs, training.batch_size, training.weight_decay, training.lr, training.schedule) == (100, 256, 2e-5, 0.1, "cosine")
+    assert (imagenet.options.network, imagenet.options.loss_alpha, imagenet.steps) == ("nf_resnet34", 0.0, 6)
+    assert (dvs.options.dropout, dvs.options.loss_alpha, dvs.options.network) == (0.1, 0.001, "vgg")
+    assert (gesture.training.batch_size, gesture.training.optimizer, gesture.training.lr) == (16, "adam", 1e-3)
+    assert gesture.options.dropout == 0
