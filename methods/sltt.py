@@ -62,6 +62,7 @@ class Sltt(OnlineMethod):
         family="online",
         summary="Drop the path of the gradient through time altogether: each time step is differentiated by itself.",
         compared_with=("stbp", "ottt"),  # and its own rule=bptt
+        baseline="sltt[rule=bptt]",
         claims=(
             Claim("cuda_bytes", "ratio", 0.298, "static/imagenet", "NF-ResNet-34, T=6 (28.41 to 8.47 GB)", TABLE, "stbp"),
             Claim("cuda_bytes", "ratio", 0.363, "static/cifar10", "ResNet-18, T=6 (3.00 to 1.09 GB)", TABLE, "stbp"),

@@ -37,6 +37,7 @@ class SlttK(Sltt):
         family="online",
         summary="SLTT that goes backward at K random time steps of each batch only.",
         compared_with=("sltt", "stbp", "ottt"),
+        baseline="sltt",
         claims=(
             Claim("test_accuracy", "value", 0.6617, "static/imagenet", "K=1, NF-ResNet-34, T=6", TABLE),
             Claim("test_accuracy", "difference", -0.0002, "static/imagenet", "K=1, NF-ResNet-34, T=6", TABLE, "sltt"),
