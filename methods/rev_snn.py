@@ -7,14 +7,14 @@ functions are; they see whole sequences ``[T, B, C, H, W]`` and begin and end at
     y2 = x2 + g(y1)        x1 = y1 - f(x2)
 
 Training keeps the output of the last block of a stage; the backward pass finds the input of one block at a time and runs its functions
-again (``methods/nn/reversible.py``). The gradient is exact; the price is one more forward pass, block after block. The saving is over depth:
-one function is still unrolled over all T steps. ``reversible=false`` is the same network with plain autograd::
+again (``methods/nn/reversible.py``). The gradient is exact; the price is one more forward pass, block after block. The saving is over
+depth: one function is still unrolled over all T steps. ``reversible=false`` is the same network with plain autograd::
 
     spikebench scale -t static/digits -m "rev_snn,rev_snn[reversible=false]" --over depth --values 1,2,4
 
-Networks: ``revsresnet`` (``methods/nn/reversible_resnet.py``), stages of the budget's widths with ``blocks * depth`` blocks, or 21, 37, 109
-layers for CIFAR and 24 for events; ``revsformer`` (``methods/nn/reversible_transformer.py``), ``blocks * depth`` blocks of the budget's last
-width, or those of the paper (blocks-width). Neurons of threshold 1 with hard, detached reset::
+Networks: ``revsresnet`` (``methods/nn/reversible_resnet.py``), stages of the budget's widths with ``blocks * depth`` blocks, or of 21, 37
+and 109 layers for CIFAR, 24 for events; ``revsformer`` (``methods/nn/reversible_transformer.py``), ``blocks * depth`` blocks of the
+budget's last width, or those of the paper (blocks-width). Neurons of threshold 1 with hard, detached reset::
 
     if    u = v + I                    arctan surrogate, alpha 2     residual networks, images
     lif   u = v + (I - v) / tau        sigmoid surrogate, alpha 4    tau 1.5: residual networks, events; tau 2: transformers
@@ -49,7 +49,7 @@ RESNETS: dict[str, tuple[tuple[int, int], ...]] = {  # channels and blocks of th
     },
     "24": ((32, 1), (64, 2), (128, 2)),
 }
-FORMERS: dict[str, tuple[int, str]] = {"2-384": (12, "0011"), "4-384": (12, "0011"), "2-256": (8, "1111")}  # heads, pooling
+FORMERS = {"2-384": "0011", "4-384": "0011", "2-256": "1111"}  # stages of the patch splitting that pool
 PAPER = "abstract"
 TABLE = "table of the paper"
 REPORTED = 64  # training samples that the run backwards is looked at with
@@ -85,9 +85,9 @@ class RevSnn(SpikingMethod):
             Claim("test_accuracy", "value", 0.9653, "events/dvs-gesture", "RevSResNet24, T=16", TABLE),
             Claim("test_accuracy", "value", 0.9757, "events/dvs-gesture", "RevSFormer-2-256, T=16", TABLE),
         ),
-        reconstructed="nets of the budget, levels for detection and segmentation, channels and blocks of size 24 (from its 24 layers), the "
-        "patch splitting (Spike-driven Transformer's; parameters agree) and its pooling for events, heads of width 256; statistics move once "
-        "and random state is replayed (the code's statistics move twice); mixup, RandAugment, erasing and least learning rate are not there",
+        reconstructed="nets of the budget, levels for detection and segmentation, channels and blocks of size 24 (from its 24 layers), "
+        "the patch splitting (Spike-driven Transformer's; parameters agree) and its pooling for events, heads of width 256; statistics "
+        "move once and random state is replayed (the code's move twice); mixup, RandAugment, erasing and the least learning rate are not there",
     )
     cannot = {"sequences": "a network of 2-d convolutions for images and event frames; a sequence has no space"}
 
@@ -136,9 +136,8 @@ class RevSnn(SpikingMethod):
         return BatchNorm(features)
 
     def attention(self, features: int) -> nn.Module:
-        """Return self-attention of spikes: neurons of threshold 1/2, the scale fixed at 0.125; 12 heads, else as many as 32 channels make."""
-        size = self.options.size
-        heads = FORMERS[size][0] if size in FORMERS else max(1, features // 32)
+        """Return self-attention of spikes: threshold 1/2, a scale fixed at 0.125, heads of 32 channels where these fit."""
+        heads = 1 if features % 32 else features // 32  # 12 for a width of 384
         return SpikingSelfAttention(self.neuron(features, threshold=0.5), features, heads, scale=0.125)
 
     # Architecture ---------------------------------------------------------------------------------------------------
@@ -167,22 +166,26 @@ class RevSnn(SpikingMethod):
             width = max(-(-spec.widths[-1] // unit), 4) * unit
         else:
             blocks, width = (int(part) for part in o.size.split("-"))
-            pooling = FORMERS[o.size][1]
+            pooling = FORMERS[o.size]
         return RevSFormer(self.task.input_shape, width, blocks, pooling, self, self.attention, pooled, o.reversible)
 
     def recipe(self, task: Task) -> dict[str, Any]:
-        """Return the settings of the official code; where places are answered, which the paper has not, on the budget's network."""
-        former, places = self.given.get("network") == "revsformer", bool(task.head.strides)
+        """Return the settings of the official code.
+
+        Small images, and answers at places, which the paper has not, keep the budget's network.
+        """
+        former, fits = self.given.get("network") == "revsformer", not task.head.strides and min(task.input_shape[1:]) >= 32
         if task.temporal:
-            size = {} if places else {"size": "2-256" if former else "24"}
+            size = {"size": "2-256" if former else "24"} if fits else {}
             common = {"optimizer": "adamw", "lr": 1e-3, "schedule": "cosine", "warm_up": 10, "epochs": 106, "batch_size": 16, "steps": 16}
             return common | size | {"weight_decay": 0.06 if former else 0.0}
         if former:
-            size = {} if places else {"size": "4-384", "label_smoothing": 0.1}
+            size = {"size": "4-384"} if fits else {}
+            smoothing = {"label_smoothing": 0.1} if task.head.kind == "classify" else {}
             common = {"optimizer": "adamw", "lr": 5e-4, "weight_decay": 0.06, "schedule": "cosine", "warm_up": 20}
-            return common | size | {"epochs": 310, "batch_size": 64, "augment": True, "steps": 4}
+            return common | size | smoothing | {"epochs": 310, "batch_size": 64, "augment": True, "steps": 4}
         common = {"optimizer": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4, "schedule": "drops", "milestones": (0.5, 0.75)}
-        size = {} if places else {"size": "37"}
+        size = {"size": "37"} if fits else {}
         return common | size | {"lr_factor": 0.1, "epochs": 200, "batch_size": 32, "augment": True, "steps": 4}
 
     def report(self, net: nn.Module) -> dict[str, Any]:

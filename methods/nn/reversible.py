@@ -11,9 +11,9 @@ A sequence of blocks is one autograd function. Its backward pass walks from the 
     g(y1) again:  x2 = y2 - g(y1),  d1 <- d1 + (dg/dy1)^T d2
     f(x2) again:  x1 = y1 - f(x2),  d2 <- d2 + (df/dx2)^T d1
 
-So what is saved for the backward pass does not depend on the number of blocks: two streams, and the graph of one function over all T steps
-while it is differentiated. Gradients are those of plain autograd, but for rounding: ``y - g + g`` is not exact, and a membrane potential that
-lies within rounding of the threshold may flip a spike of the recomputation.
+So what is saved for the backward pass does not depend on the number of blocks: two streams, and the graph of one function over all T
+steps while it is differentiated. Gradients are those of plain autograd, but for rounding: ``y - g + g`` is not exact, and a membrane
+potential that lies within rounding of the threshold may flip a spike of the recomputation.
 
 What the first run met is met again: buffers are copies, so running statistics move once; the random state is put back (kept only where a
 function drew numbers, 5 KB a function); modes and autocast are those of the first run. Half-precision streams become single precision, as
