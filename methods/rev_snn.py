@@ -85,9 +85,9 @@ class RevSnn(SpikingMethod):
             Claim("test_accuracy", "value", 0.9653, "events/dvs-gesture", "RevSResNet24, T=16", TABLE),
             Claim("test_accuracy", "value", 0.9757, "events/dvs-gesture", "RevSFormer-2-256, T=16", TABLE),
         ),
-        reconstructed="nets of the budget, levels for detection and segmentation, channels and blocks of size 24 (from its 24 layers), "
-        "the patch splitting (Spike-driven Transformer's; parameters agree) and its pooling for events, heads of width 256; statistics "
-        "move once and random state is replayed (the code's move twice); mixup, RandAugment, erasing and the least learning rate are not there",
+        reconstructed="nets of the budget, levels for detection and segmentation, channels and blocks of size 24 (from its 24 layers), the "
+        "patch splitting (Spike-driven Transformer's; sizes agree) and its pooling for events, heads of width 256; statistics move once"
+        " and random state is replayed (the code's move twice); mixup, RandAugment, erasing, least learning rate are not there",
     )
     cannot = {"sequences": "a network of 2-d convolutions for images and event frames; a sequence has no space"}
 
