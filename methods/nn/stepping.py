@@ -41,6 +41,11 @@ class Stateful(nn.Module):
             self._state = tuple(part.detach() for part in state) if self._detach else state
 
 
+def is_stepping(net: nn.Module) -> bool:
+    """Return whether a part of ``net`` carries its state from call to call now."""
+    return any(module._stepping for module in net.modules() if isinstance(module, Stateful))
+
+
 @contextmanager
 def stepping(net: nn.Module, detach: bool = False) -> Iterator[None]:
     """Let every stateful part of ``net`` carry its state from call to call.
@@ -49,7 +54,7 @@ def stepping(net: nn.Module, detach: bool = False) -> Iterator[None]:
     for earlier ones (online rules). Raises RuntimeError when ``net`` is already stepping.
     """
     parts = [module for module in net.modules() if isinstance(module, Stateful)]
-    if any(part._stepping for part in parts):
+    if is_stepping(net):
         raise RuntimeError("the network is already stepping; leave the first `with stepping(net)` before entering another")
     for part in parts:
         part._stepping, part._detach, part._state = True, detach, None
