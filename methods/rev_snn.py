@@ -67,6 +67,7 @@ class RevSnn(SpikingMethod):
         family="architecture",
         summary="Blocks whose input follows from their output: activations are computed again, so memory does not grow with depth.",
         compared_with=("stbp", "ms_resnet"),  # and its own reversible=false
+        baseline="rev_snn[reversible=false]",
         claims=(
             Claim("cuda_bytes", "ratio", 1 / 3.79, "static/cifar10", "RevSResNet37, T=4, per image", PAPER, against="ms_resnet"),
             Claim("cuda_bytes", "property", None, "static/cifar10", "RevSFormer-4-384, T=4: 3.00x lower than Spikingformer's", PAPER),
