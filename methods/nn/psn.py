@@ -24,16 +24,19 @@ from torch import Tensor, nn
 from methods.nn.stepping import FutureError, Stateful
 from methods.nn.surrogate import Arctan, spike
 
-
 GROUP = 16  # channels that a sliding PSN's convolution has at most
 PIECE = 32  # steps of a piece that a sliding PSN's band matrix is for; it is as high as the order at least
 
 
 class ParallelNeuron(Stateful):
-    """What the family shares: spikes are ``1[H >= 0]`` of the potentials that ``charge`` computes."""
+    """What the family shares: spikes are ``1[H >= 0]`` of the potentials that ``charge`` computes.
+
+    While ``rectify`` is set it is a ReLU instead, of any number of steps, so that the network can be trained as an ordinary one first.
+    """
 
     spike_kind = "binary"
     surrogate = Arctan(2.0)
+    rectify = False
 
     def charge(self, current: Tensor) -> Tensor:
         """Return the potentials minus threshold ``H [T, B, ...]`` of currents of that shape."""
@@ -41,7 +44,7 @@ class ParallelNeuron(Stateful):
 
     def forward(self, current: Tensor) -> Tensor:
         """Return the spikes ``[T, B, ...]`` of a current of the same shape."""
-        return spike(self.charge(current), self.surrogate)
+        return F.relu(current) if self.rectify else spike(self.charge(current), self.surrogate)
 
 
 class PSN(ParallelNeuron):
@@ -122,8 +125,8 @@ class SlidingPSN(ParallelNeuron):
     """One kernel of ``order`` weights for all steps, for sequences of any length.
 
     ``exp_init``: weights ``2^-(k-1-i)``, that is ..., 1/4, 1/2, 1 (else Kaiming uniform, a = sqrt 5). ``backend``: "gemm" (one band matrix
-    for all pieces of the sequence) or "conv" (a causal convolution over time, the same for all channels). Time and memory of both are linear
-    in T. Raises ValueError for an unknown backend or an order below 1.
+    for all pieces of the sequence) or "conv" (a causal convolution over time, the same for all channels); time and memory of both are
+    linear in T. Raises ValueError for an unknown backend or an order below 1.
     """
 
     def __init__(self, order: int, backend: Literal["gemm", "conv"] = "gemm", exp_init: bool = True) -> None:
