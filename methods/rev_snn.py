@@ -28,7 +28,7 @@ from pydantic import Field
 from torch import nn
 
 from harness import plugin
-from harness.plugin import Card, Claim, UsageError
+from harness.plugin import Card, Claim, UnfitError, UsageError
 from harness.task import Task
 from methods.base import SpikingMethod
 from methods.nn.layer import Layer
@@ -113,7 +113,7 @@ class RevSnn(SpikingMethod):
         if o.size not in sizes:
             raise UsageError(f"rev_snn: size = {o.size!r} is not one of {o.network}; allowed: {', '.join(sizes)}")
         if o.size in RESNETS and task.head.strides:
-            raise UsageError(f"rev_snn: size = {o.size!r} has no features at the strides of {task.name}; allowed: 'budget'")
+            raise UnfitError(f"rev_snn: size = {o.size!r} has no features at the strides of {task.name}; allowed: 'budget'")
         self.leaky = o.neuron == "lif" or (o.neuron == "auto" and (task.temporal or o.network == "revsformer"))
 
     @classmethod

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from harness import plugin
 from harness.method import Phase, Prediction, Update
-from harness.plugin import Card, Claim, UsageError
+from harness.plugin import Card, Claim, UnfitError, UsageError
 from harness.task import Batch, Task, Training
 from methods.base_online import OnlineMethod
 from methods.nn import normaliser_free
@@ -117,7 +117,7 @@ class Sltt(OnlineMethod):
         if o.network.startswith("nf_") and o.norm != "sws":
             raise UsageError(f"{name}: network = {o.network!r} has no normalisation, so norm = {o.norm!r} does not fit; allowed: 'sws'")
         if o.one_step_share and task.temporal:
-            raise UsageError(f"{name}: one_step_share = {o.one_step_share} is for static data; {task.name} brings its own time steps")
+            raise UnfitError(f"{name}: one_step_share = {o.one_step_share} is for static data; {task.name} brings its own time steps")
 
     # Parts ----------------------------------------------------------------------------------------------------------
 

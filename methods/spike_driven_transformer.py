@@ -33,6 +33,7 @@ from methods.nn.rate_energy import RateEnergy
 from methods.nn.spike_attention import SpikeDrivenAttention, SpikingSelfAttention
 from methods.nn.spike_transformer import SelfAttention, SpikeTransformer
 from methods.nn.surrogate import Sigmoid
+from methods.nn.tet import tet
 
 PAPER = "abstract and README of the official repository"
 QUOTED = "table of a later paper"
@@ -145,9 +146,7 @@ class SpikeDrivenTransformer(SpikingMethod):
         """Back-propagate the loss of the mean over time, or with ``tet`` the mean over time of the losses, and update."""
         if not self.options.tet:
             return super().step(net, batch, update)
-        outputs = net(self.encode(batch.inputs)).flatten(0, 1)
-        errors = self.loss(outputs, batch.targets.repeat(len(outputs) // len(batch.targets)))
-        loss = (1 - TET_SHARE) * errors + TET_SHARE * (outputs - TET_TARGET).square().mean()
+        loss = tet(net(self.encode(batch.inputs)), batch.targets, self.loss, TET_SHARE, TET_TARGET)
         update.minimise(loss)
         return loss
 

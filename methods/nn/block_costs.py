@@ -10,19 +10,20 @@ of its output per step, ``C_b`` operations over all steps, heads included. With 
 in bytes of single precision; ``r_b`` is the fraction of samples that reach block b. The end-to-end network is the blocks and one read-out,
 which counts in ``P_e2e`` and ``C_e2e`` (and as parameters in ``M_e2e``). What is saved per neuron and step: the synapse's current (for the
 normalisation), the potential (for the surrogate), the spike (for the next synapse); a pooling saves its output (for the next synapse).
-Operations are dense multiply-accumulates, every step counted, read-outs once, on the mean over time. The model is ours, as the paper
-(BlocTrain, Srinivasan and Roy 2021) could not be read.
+Operations are dense multiply-accumulates, every step counted, read-outs once, on the mean over time (``methods.nn.spike_driven`` counts
+those that spikes cause). The model is ours, as the paper (BlocTrain, Srinivasan and Roy 2021) could not be read.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 
 import torch
 from torch import Tensor, nn
 
-from methods.nn.layer import Layer
+from methods.nn.norm import BatchNorm
 
 BYTES = 4
 
@@ -57,26 +58,25 @@ def trace(block: nn.Module, sample: Tensor) -> tuple[Tensor, int, int]:
     """Return the output, the saved numbers per step and the operations per step of ``block`` on one step of one sample ``[1, 1, ...]``."""
     saved = operations = 0
 
-    def layer_hook(layer: Layer, args: tuple[Tensor], out: Tensor) -> None:
-        nonlocal saved
-        saved += 3 * out.numel()
+    def keeper(numbers: int) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple[Tensor], out: Tensor) -> None:
+            nonlocal saved
+            saved += numbers * out.numel()
+
+        return hook
 
     def synapse_hook(synapse: nn.Conv2d, args: tuple[Tensor], out: Tensor) -> None:
         nonlocal operations
         operations += out.numel() * prod(synapse.weight.shape[1:])
 
-    def pool_hook(pool: nn.Module, args: tuple[Tensor], out: Tensor) -> None:
-        nonlocal saved
-        saved += out.numel()
-
     hooks = []
     for module in block.modules():
-        if isinstance(module, Layer):
-            hooks.append(module.register_forward_hook(layer_hook))
+        if hasattr(module, "spike_kind"):
+            hooks.append(module.register_forward_hook(keeper(2)))  # potential, spike
+        elif isinstance(module, BatchNorm | nn.AvgPool2d | nn.MaxPool2d):
+            hooks.append(module.register_forward_hook(keeper(1)))
         elif isinstance(module, nn.Conv2d):
             hooks.append(module.register_forward_hook(synapse_hook))
-        elif isinstance(module, nn.AvgPool2d | nn.MaxPool2d):
-            hooks.append(module.register_forward_hook(pool_hook))
     try:
         with torch.no_grad():
             out = block(sample)
@@ -127,9 +127,9 @@ def memory_overhead(blocks: list[BlockCost], total: EndToEndCost) -> float:
     return sum(b.parameters + b.classifier + b.detector for b in blocks) / total.parameters
 
 
-def reached(exits: list[int], blocks: int) -> list[float]:
-    """Return ``r_b``: the fraction of samples that reach each block, given the block (from 0) at which each one left."""
-    return [sum(depth >= b for depth in exits) / len(exits) for b in range(blocks)]
+def reached(exits: Tensor, blocks: int) -> list[float]:
+    """Return ``r_b``: the fraction of samples that reach each block, given the blocks ``exits [B]`` (from 0) at which they left."""
+    return [int((exits >= b).sum()) / len(exits) for b in range(blocks)]
 
 
 def compute_efficiency(blocks: list[BlockCost], total: EndToEndCost, fractions: list[float]) -> float:
@@ -137,10 +137,16 @@ def compute_efficiency(blocks: list[BlockCost], total: EndToEndCost, fractions: 
     return total.operations / sum(r * b.operations for r, b in zip(fractions, blocks, strict=True))
 
 
+def saved_bytes(costs: BlockCost | EndToEndCost, batch: int, steps: int) -> int:
+    """Return the part of ``M_b`` or ``M_e2e`` that is saved for the backward pass: activations, potentials, and a block's inputs."""
+    inputs = costs.inputs if isinstance(costs, BlockCost) else 0
+    return BYTES * batch * steps * (costs.saved + inputs)
+
+
 def summary(
-    blocks: list[BlockCost], total: EndToEndCost, exits: list[int], batch: int, steps: int, copies: int
-) -> dict[str, float | list[float]]:
-    """Return all figures of the model for samples that left at blocks ``exits`` (from 0); efficiency is end-to-end over block-wise."""
+    blocks: list[BlockCost], total: EndToEndCost, exits: Tensor, batch: int, steps: int, copies: int
+) -> dict[str, float | Sequence[float]]:
+    """Return all figures of the model for samples that left at blocks ``exits [B]`` (from 0); efficiency is end-to-end over block-wise."""
     whole = end_to_end_memory(total, batch, steps, copies)
     memory = [block_memory(blocks, depth, batch, steps, copies) for depth in range(len(blocks))]
     fractions = reached(exits, len(blocks))
@@ -151,5 +157,7 @@ def summary(
         "memory_block": [float(m) for m in memory],
         "memory_efficiency_block": [whole / m for m in memory],
         "memory_efficiency": whole / max(memory),
+        "saved_model_end_to_end": saved_bytes(total, batch, steps),
+        "saved_model_block": [saved_bytes(block, batch, steps) for block in blocks],
         "memory_overhead": memory_overhead(blocks, total),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,12 +12,15 @@ from torch import nn
 from harness.loader import Loader
 from harness.loop import train
 from harness.plugin import UsageError
-from harness.task import Backbone, Budget, Training
+from harness.registry import Registries
+from harness.task import Backbone, Budget, Data, Training
 from methods.base import SpikingMethod
 from methods.bloctrain import BlocTrain
 from methods.nn import block_costs
+from methods.nn.block_resnet import WIDTHS
 from methods.nn.conditional import BlockNet, cut, features, hard_classes
 from methods.nn.layer import Layer
+from methods.nn.spike_driven import SpikeDriven
 from suites.static_vision import Digits
 
 
@@ -312,7 +316,7 @@ def test_compute_efficiency_and_memory_are_those_of_the_formulas_written_out():
 
 
 def test_the_fractions_that_reach_a_block_come_from_the_exits():
-    assert block_costs.reached([0, 0, 1, 2], 3) == [1.0, 0.5, 0.25]
+    assert block_costs.reached(torch.tensor([0, 0, 1, 2]), 3) == [1.0, 0.5, 0.25]
 
 
 def test_layers_are_cut_into_groups_of_which_the_deeper_are_longer_and_pooling_stays_with_its_layer():
@@ -366,8 +370,215 @@ def test_a_detector_is_the_weighted_logistic_regression_of_its_card():
 
 @pytest.mark.parametrize(("task", "reason"), [("detection/x", "one class per sample"), ("sequences/x", "no stages")])
 def test_what_it_cannot_do_has_a_reason(task, reason):
-    other = type("Other", (Digits,), {"card": type("C", (), {"name": task})()})
+    other = type("Other", (Digits,), {"card": type("C", (), {"name": task})()})()
     assert reason in BlocTrain.supports(other)
+
+
+def test_sensors_without_pixels_have_a_reason():
+    assert "no stages" in BlocTrain.supports(Registries().task("events/shd"))
+
+
+def test_what_samples_meet_in_all_blocks_gives_the_answers_and_exits_of_inference_for_any_thresholds():
+    _, net = untrained()
+    x = digits(40)
+    with torch.no_grad():
+        course = net.course(x)
+        for t_cls, t_hcd in ((0.5, 0.5), (0.0, 1.0), (0.8, 0.3), (1.01, 1.0)):
+            exits = course.exits(t_cls, t_hcd)
+            for combine in (True, False):
+                probability, left = net.answer(x, t_cls, t_hcd, combine=combine)
+                assert torch.equal(exits, left)
+                assert torch.equal(course.answers_at(exits, combine), probability[-1].argmax(1))
+
+
+def test_without_combining_a_sample_is_answered_by_the_block_where_it_leaves_alone():
+    _, net = untrained()
+    x = digits(40)
+    with torch.no_grad():
+        probability, left = net.answer(x, 0.5, 0.5, combine=False)
+        assert len(left.unique()) == 3
+        for sample, depth in enumerate(left.tolist()):
+            f = features(net.spikes(x[:, sample : sample + 1], depth + 1))
+            expected = torch.zeros(10, dtype=torch.float64)
+            expected[list(net.classes[depth])] = net.classifiers[depth](f)[0].softmax(0)
+            torch.testing.assert_close(probability[-1, sample], expected, rtol=0, atol=1e-12)
+
+
+def additions_by_hand(net, x):
+    """Return conv operations ``[blocks, B]`` and spikes out of each block ``[blocks, B]``: the first layer dense."""
+    operations, spikes = torch.zeros(3, x.shape[1], dtype=torch.float64), []
+    first = True
+    for depth, block in enumerate(net.blocks):
+        for part in block:
+            if isinstance(part, Layer):
+                ones = torch.ones_like(part.synapse.weight, dtype=torch.float64)
+                now = torch.stack([nn.functional.conv2d((step != 0).double(), ones, padding=1).sum((1, 2, 3)) for step in x]).sum(0)
+                out = part(x)
+                operations[depth] += out[:, 0].numel() * ones[0].numel() if first else now
+                first = False
+                x = out
+            else:
+                x = part(x)
+        spikes.append((x != 0).double().sum((0, 2, 3, 4)))
+    return operations, torch.stack(spikes)
+
+
+def test_spike_driven_operations_are_additions_per_spike_and_the_multiplications_of_the_first_layer():
+    _, net = untrained()
+    x = digits(12)
+    with torch.no_grad():
+        with SpikeDriven(net.blocks) as counter:
+            for part in x.split(5, dim=1):
+                net.course(part)
+        operations, spikes = additions_by_hand(net, x)
+    torch.testing.assert_close(counter.end_to_end(10), operations.sum(0) + 10 * spikes[-1])
+    exits = torch.arange(12) % 3
+    assert net.outputs() == [11, 4, 2]
+    cost = operations + torch.tensor([[11.0], [4.0], [2.0]]) * spikes
+    expected = torch.stack([cost[: left + 1, sample].sum() for sample, left in enumerate(exits.tolist())])
+    torch.testing.assert_close(counter.block_wise(net.outputs(), exits), expected)
+
+
+def test_spike_driven_efficiency_follows_from_the_exits():
+    method, net = untrained()
+    net.float()
+    report = method.report(net)
+    whole = wise = 0.0
+    for batch in TASK.batches("test"):
+        x = method.encode(batch.inputs)
+        with torch.no_grad():
+            operations, spikes = additions_by_hand(net, x)
+            exits = method.predict(net, batch.inputs).extra["exit_block"]
+        whole += (operations.sum(0) + 10 * spikes[-1]).sum().item()
+        cost = operations + torch.tensor([[11.0], [4.0], [2.0]]) * spikes
+        wise += sum((cost[depth] * (exits > depth)).sum().item() for depth in range(3))
+    assert report["compute_efficiency_spikes"] == pytest.approx(whole / wise, rel=1e-6)
+
+
+def test_the_report_says_what_each_block_really_saves_and_changes_nothing():
+    method, net = untrained()
+    net.float()
+    before = {name: value.clone() for name, value in net.state_dict().items() if name != "_extra_state"}
+    found = method.measured(net)
+    assert all(torch.equal(net.state_dict()[name], value) for name, value in before.items())
+    labels = TASK.split("train").targets
+    for depth in range(3):
+        index = method.labelled(net.classes[depth])(labels).nonzero().flatten()[: method.training.batch_size]
+        net.eval()
+        net.blocks[depth].train()
+        batch = TASK.gather("train", index)
+        bytes_ = saved_bytes(net, lambda depth=depth, batch=batch: method.block_step(depth)(net, batch, ForwardOnly()))
+        assert found["saved_block"][depth] == pytest.approx(bytes_, rel=0.02)  # the loss's own
+    assert found["saved_efficiency"] == found["saved_end_to_end"] / max(found["saved_block"]) > 1
+    assert found["frozen_seconds"][0] == 0 < found["frozen_seconds"][1] < found["step_seconds"][1]
+
+
+def test_one_block_is_end_to_end_training_of_the_whole_network():
+    torch.manual_seed(0)
+    method = BlocTrain(TASK, {"blocks": 1}, training={"epochs": 1, "batch_size": 256})
+    net = method.build()
+    assert [phase.name for phase, _ in walk(method, net, batches=1)] == ["block 1"]
+    assert all(p.grad is not None for p in net.parameters())
+    report = method.report(net)
+    assert report["saved_efficiency"] == pytest.approx(1)
+    assert report["exits"] == [360]
+    assert report["memory_overhead"] == report["compute_efficiency_dense"] == 1
+
+
+def without_test_data(method):
+    """Make the test split raise."""
+    task = SmallDigits()
+    batches = task.batches
+
+    def guarded(split, *args, **kwargs):
+        assert split != "test"
+        return batches(split, *args, **kwargs)
+
+    task.batches = guarded
+    method.task = task
+    return method
+
+
+def test_thresholds_are_chosen_on_held_out_samples_and_used_for_inference():
+    torch.manual_seed(0)
+    method = without_test_data(halving(BlocTrain(TASK, {"thresholds": "validation", "tolerance": 0.02})))
+    net = method.build()
+    for _ in walk(method, net):
+        pass
+    point = method.best_thresholds(net, method.course(net, "validation"))
+    assert net.thresholds == (point.t_cls, point.t_hcd)
+    assert point.held_out_accuracy >= point.held_out_accuracy_no_exit - 0.02
+    assert point.held_out_efficiency >= 1 or point.t_cls > 1
+    inputs = next(TASK.batches("validation")).inputs
+    left = net.eval().answer(method.encode(inputs), point.t_cls, point.t_hcd)[1]
+    assert torch.equal(method.predict(net, inputs).extra["exit_block"], left + 1)
+    fresh = method.build()
+    fresh.load_state_dict(net.state_dict())
+    assert fresh.thresholds == net.thresholds
+    method.task = TASK
+    report = method.report(net)
+    assert report["operating_point"]["accuracy_exit"] == report["accuracy_exit"]
+    assert report["operating_point"]["reached"] == report["reached"]
+
+
+def test_the_report_has_accuracy_by_class_exits_and_how_well_detectors_tell():
+    method, net = untrained()
+    net.float()
+    report = method.report(net)
+    answers, exits, targets, hard = [], [], [], []
+    for batch in TASK.batches("test"):
+        prediction = method.predict(net, batch.inputs)
+        answers.append(prediction.final().argmax(1))
+        exits.append(prediction.extra["exit_block"])
+        targets.append(batch.targets)
+        with torch.no_grad():
+            hard.append(net.detectors[0](features(net.blocks[0](method.encode(batch.inputs))))[:, 0] >= 0)
+    answers, exits, targets, hard = (torch.cat(each) for each in (answers, exits, targets, hard))
+    for label in range(10):
+        own = targets == label
+        assert report["accuracy_class"][str(label)] == pytest.approx((answers[own] == label).double().mean().item())
+    assert report["exits"] == [int((exits == block).sum()) for block in (1, 2, 3)]
+    assert report["accuracy_exit"] == pytest.approx((answers == targets).double().mean().item())
+    is_hard = torch.isin(targets, torch.tensor([2, 4, 7]))
+    shares = [(~hard[~is_hard]).double().mean().item(), hard[is_hard].double().mean().item()]
+    assert report["detector_accuracy"][0] == pytest.approx(shares)
+    assert len(report["detector_accuracy"]) == 2
+
+
+class LargerDigits(SmallDigits):
+    """Digits of 16x16 pixels."""
+
+    input_shape = (1, 16, 16)
+    budgets = {"smoke": replace(SmallDigits.budgets["smoke"], train_samples=128, validation_samples=64, test_samples=16)}
+
+    def load(self, split):
+        data = super().load(split)
+        return Data(data.inputs.repeat_interleave(2, 2).repeat_interleave(2, 3), data.targets)
+
+
+def test_the_residual_network_of_the_paper_is_trained_block_by_block(monkeypatch):
+    monkeypatch.setitem(WIDTHS, "resnet9", (4, 6, 8))
+    torch.manual_seed(0)
+    method = halving(BlocTrain(LargerDigits(), {"net": "resnet9"}, steps=2))
+    net = method.build()
+    names = [phase.name for phase, _ in walk(method, net, batches=1)]
+    assert names == ["block 1", "detector 1", "block 2", "detector 2", "block 3"]
+    assert net.sizes == [4 * 16, 6 * 4, 8]
+    report = method.report(net)
+    assert min(report["saved_efficiency_block"]) > 1
+    assert report["saved_model_block"] == pytest.approx(report["saved_block"], rel=0.5)
+
+
+@pytest.mark.parametrize(("task", "net", "blocks"), [("static/cifar10", "resnet9", 3), ("static/cifar100", "resnet11", 4)])
+def test_the_recipe_has_the_networks_of_the_paper(task, net, blocks):
+    method = BlocTrain(Registries().task(task), track="recipe")
+    assert (method.options.net, method.options.blocks, method.training.optimizer) == (net, blocks, "adam")
+
+
+def test_images_too_small_for_a_network_are_refused():
+    with pytest.raises(UsageError, match="8x8 cannot be halved 4 times"):
+        BlocTrain(TASK, {"net": "resnet9"}).build()
+    assert BlocTrain(TASK, track="recipe").options.net == "budget"
 
 
 @pytest.mark.parametrize("prior", ["balanced", "training"])
