@@ -48,6 +48,10 @@ def test_the_label_shows_options_training_settings_and_steps_in_order_of_name():
     assert RunSpec(method="ottt", task="static/digits").label == "ottt"
 
 
+def test_the_label_writes_booleans_as_users_do():
+    assert RunSpec(method="rev_snn", task="static/digits", options={"reversible": False}).label == "rev_snn[reversible=false]"
+
+
 @pytest.mark.parametrize("wrong", [{"seed": -1}, {"steps": 0}, {"threads": 0}, {"precision": "fp8"}, {"track": "fair"}, {"nonsense": 1}])
 def test_a_spec_refuses_values_that_make_no_sense(wrong):
     with pytest.raises(ValidationError):
