@@ -135,6 +135,7 @@ def scale(
     threads: Threads = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="key=value, as for `run`; may be given again.")] = None,
     format: Annotated[str, typer.Option("--format", "-f", help="terminal, github or csv.")] = "terminal",
+    against: Annotated[str, typer.Option("--against", help="A method to run besides, and to give the others' figures as ratios to.")] = "",
     plugin: Plugins = None,
     results: Results = Path("results/local/scale"),
     force: Force = False,
@@ -159,6 +160,7 @@ def scale(
         precision=precision,  # type: ignore[arg-type]
         threads=threads,
         settings=parse_settings(settings or []),
+        against=against,
     )
     resume = shlex.join(["spikebench", *sys.argv[1:]])
     work(selection, over, [int(n) for n in numbers], split_list(metrics), format, results, plugin or [], resume, force=force)

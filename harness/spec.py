@@ -40,7 +40,9 @@ class RunSpec(BaseModel):
     def label(self) -> str:
         """Return the method as tables show it: ``ottt[update=online]``, with ``@T=8`` when steps were asked for."""
         cut = {name: value for name, value in (("samples", self.samples), ("depth", self.depth)) if value is not None}
-        shown = {name: str(value).lower() if isinstance(value, bool) else value for name, value in {**self.options, **self.training}.items()}
+        shown = {
+            name: str(value).lower() if isinstance(value, bool) else value for name, value in {**self.options, **self.training}.items()
+        }
         options = ",".join(f"{k}={v}" for k, v in sorted({**shown, **cut}.items()))
         return self.method + (f"[{options}]" if options else "") + (f"@T={self.steps}" if self.steps else "")
 

@@ -20,7 +20,7 @@ from harness.metrics import metric
 from harness.plugin import UsageError, did_you_mean
 from harness.registry import Registries
 from harness.report.scaling import Curve, render
-from harness.spec import RunSpec, parse_variant
+from harness.spec import OWN, RunSpec, parse_variant
 from harness.store import Store
 
 OVER = ("steps", "batch", "length", "depth")
@@ -40,7 +40,7 @@ def scale(
     *,
     force: bool,
 ) -> None:
-    """Run every method at every value and print a table per metric. Exit 1 if a run failed."""
+    """Run every method at every value and print a table per metric, with ratios to ``selection.against``. Exit 1 if a run failed."""
     if over not in OVER:
         raise UsageError(f"cannot scale over {over!r}{did_you_mean(over, OVER)}")
     if style not in ("terminal", "github", "csv"):
@@ -50,6 +50,9 @@ def scale(
     chosen = [metric(name) for name in metrics or DEFAULT_METRICS]
     if len(selection.tasks) != 1:
         raise UsageError("scale takes one task: --task static/digits")
+    against = selection.against
+    if against == OWN:
+        raise UsageError("--against own is for `run` and `table`; here name one method")
     registries = Registries(plugin_files)
     points = {value: plans(specs(at(selection, over, value, registries), registries), registries) for value in sorted(set(values))}
     every = [plan for found in points.values() for plan in found]
@@ -69,7 +72,7 @@ def scale(
         device = next((row["device"] for row in by_key.values()), "")
         if style != "csv":
             typer.echo(f"{selection.tasks[0]}, {selection.budget} budget, {selection.track} track, over {over}, on {device}\n")
-        typer.echo(render(curves, over, style))
+        typer.echo(render(curves, over, style, against))
     for reason in dict.fromkeys(f"  {p.spec.method}: cannot run here: {p.skip}" for p in every if p.skip):
         typer.echo(reason, err=True)
     if any(record.status != "ok" for record in records):

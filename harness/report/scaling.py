@@ -76,8 +76,11 @@ class Curve:
         return fit(*zip(*points, strict=True)) if len(points) > 1 else None
 
 
-def render(curves: Sequence[Curve], over: str, style: str) -> str:
-    """Return a table per metric (rows are methods, columns values of ``over``), or in csv a line per point."""
+def render(curves: Sequence[Curve], over: str, style: str, against: str = "") -> str:
+    """Return a table per metric (rows are methods, columns values of ``over``), or in csv a line per point.
+
+    ``against`` is the label of a curve whose value at each point stands as a ratio behind those of the others, ``(0.27x)``.
+    """
     if style == "csv":
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
@@ -94,6 +97,8 @@ def render(curves: Sequence[Curve], over: str, style: str) -> str:
         rows = []
         for curve in chosen:
             cells = [format_value(curve.metric, value, scale=unit).removesuffix(f" {unit.unit}") for value in curve.y]
+            base = next((other.y for other in chosen if other.label == against and other is not curve), [None] * len(cells))
+            cells = [f"{cell} ({a / b:.2f}x)" if a is not None and b else cell for cell, a, b in zip(cells, curve.y, base, strict=True)]
             line = curve.fit()
             if line is None:
                 rows.append([curve.label, *cells, MISSING, MISSING, MISSING])

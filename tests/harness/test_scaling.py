@@ -65,6 +65,12 @@ def test_a_table_has_a_row_per_method_in_one_unit_and_says_how_it_grows():
     assert "16.00" in rows[0] and rows[0].rstrip(" |").endswith("linear") and rows[1].rstrip(" |").endswith("constant")
 
 
+def test_ratios_to_one_of_the_methods_stand_behind_the_figures():
+    of = metric("saved_bytes")
+    text = render([Curve("a", of, [1, 2], [10.0, 30.0]), Curve("b", of, [1, 2], [40.0, None])], "steps", "github", against="b")
+    assert "10.00 (0.25x)" in text and text.count("x)") == 1
+
+
 def test_a_missing_point_is_left_out_of_the_fit():
     assert curve("a", [1.0, None, 4.0, 8.0, None]).fit().slope == pytest.approx(1.0)
     assert curve("a", [1.0, None, None, None, None]).fit() is None
