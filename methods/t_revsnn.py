@@ -18,8 +18,8 @@ weights grow with T, and memory falls. With ``division=step`` each has the given
 frames, of which each network sees another, are of the second kind. Networks are made for T steps.
 
 Limits of the inverse: an error grows like ``|alpha|^-T``. |alpha| is kept above ``alpha_min``: 0.1 (ours); the official code's 0.001, which
-avoids a division by zero but not the loss of all digits, is that of the recipe. ``report`` has the error, records have the gradients' cosine
-to those of plain back-propagation.
+avoids a division by zero but not the loss of all digits, is that of the recipe. ``report`` has the error, a record the cosine of the
+gradients to those of plain back-propagation.
 """
 
 from __future__ import annotations
@@ -222,11 +222,9 @@ class TRevSnn(SpikingMethod):
             "reconstruction_error": errors,
             "potential_max": largest,
         }
-        alphas = [
-            module.alpha.abs() for stages in net.steps for module in stages if isinstance(module, StageStep) and module.alpha is not None
-        ]
+        alphas = [[level.alpha.abs() for level in levels] for levels in list(net.steps)[1:]]
         if alphas:
-            stages = [torch.cat(alphas[number :: len(net.levels)]) for number in range(len(net.levels))]
+            stages = [torch.cat(parts) for parts in zip(*alphas, strict=True)]
             found |= {"alpha_min": [a.min().item() for a in stages], "alpha_mean": [a.mean().item() for a in stages]}
         return found
 
