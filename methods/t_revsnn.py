@@ -12,10 +12,10 @@ Loss (w = t/T, and 1 more at the last; answers of step t by an exit of its own) 
 
     sum over t of w_t * CE_t            (1 - 0.001) * mean over t of CE_t + 0.001 * mean of (outputs - 1)^2
 
-Sizes. The parameters of one network are divided over the steps: for an image, ``division=total`` narrows all stages so that T networks
-have, together, as many synaptic operations as one of the budget's widths (of a net of the paper: as at its T). So neither operations nor
-weights grow with T, and memory falls. With ``division=step`` each has the given widths; then memory is constant and operations grow. Event
-frames, of which each network sees another, are of the second kind. Networks are made for T steps.
+Sizes. The parameters of one network are divided over the steps: for an image, ``division=total`` scales the widths of all stages so that T
+networks have, together, as many synaptic operations as 4 (the paper's T) of the budget's widths. So neither operations nor weights grow
+with T, and memory falls. With ``division=step`` each has the given widths; then memory is constant and operations grow. Event frames, of
+which each network sees another, are of the second kind. Networks are made for T steps.
 
 Limits of the inverse: an error grows like ``|alpha|^-T``. |alpha| is kept above ``alpha_min``: 0.1 (ours); the official code's 0.001, which
 avoids a division by zero but not the loss of all digits, is that of the recipe. ``report`` has the error, a record the cosine of the
@@ -90,7 +90,7 @@ class TRevSnn(SpikingMethod):
         reversible: bool = Field(True, description="recover potentials in the backward pass; false: plain back-propagation (twin)")
         net: Literal["task", "tiny", "small", "dvs"] = Field("task", description="widths of the budget, or a net of the paper")
         division: Literal["auto", "total", "step"] = Field(
-            "auto", description="T networks have the operations of one, or each the given widths; auto: total for images, step for frames"
+            "auto", description="T networks have the operations of 4, or each the given widths; auto: total for images, step for frames"
         )
         kernel: int | None = Field(None, description="depthwise kernel; None: 3 for the task's net, 5 for those of the paper", ge=1)
         gamma_init: float = Field(1.0, description="where the blocks' gamma starts: 1 as the code, 0 as the paper (ReZero)")
@@ -132,7 +132,7 @@ class TRevSnn(SpikingMethod):
     def plan(self) -> Plan:
         """Return the sizes of each of the T networks; those of the task have a stage per width of the budget, of strides 2, 4, 8..."""
         o, widths = self.options, self.task.budget.backbone.widths
-        small = Plan(widths, (1,) + (2,) * (len(widths) - 1), SMALL_STEM, kernel=3)
+        small = Plan(widths, (1,) + (2,) * (len(widths) - 1), SMALL_STEM, kernel=3, steps=4)
         plan = small if o.net == "task" else NETS[o.net]
         plan = replace(plan, kernel=o.kernel or plan.kernel, stem=FRAME_STEM if self.frames else plan.stem)
         if o.division == "step" or (o.division == "auto" and self.frames):
