@@ -18,8 +18,9 @@ with T, and memory falls. With ``division=step`` each has the given widths; then
 which each network sees another, are of the second kind. Networks are made for T steps.
 
 Limits of the inverse: an error grows like ``|alpha|^-T``. |alpha| is kept above ``alpha_min``: 0.1 (ours); the official code's 0.001, which
-avoids a division by zero but not the loss of all digits, is that of the recipe. ``report`` has the error, a record the cosine of the
-gradients to those of plain back-propagation.
+avoids a division by zero but not the loss of all digits, is that of the recipe. The carried potentials, and they alone, are in double
+precision (ours; ``potential=single`` is the code's). ``report`` has the error, a record the cosine of the gradients to those of plain
+back-propagation.
 """
 
 from __future__ import annotations
@@ -96,6 +97,9 @@ class TRevSnn(SpikingMethod):
         gamma_init: float = Field(1.0, description="where the blocks' gamma starts: 1 as the code, 0 as the paper (ReZero)")
         alpha_init: float = Field(0.5, description="where the share of a potential that is kept per step starts (alpha)")
         alpha_min: float = Field(0.1, description="least |alpha|; the code's is 0.001", gt=0)
+        potential: Literal["auto", "single", "double"] = Field(
+            "auto", description="precision of the potentials that are carried, for the inverse; auto: double where reversible"
+        )
         split_input: bool = Field(False, description="divide the stem's channels over the networks, rather than show them all to each")
         loss: Literal["auto", "deep", "tet"] = Field("auto", description="weights t/T and the last alone; or TET; auto: TET for frames")
         reparametrise: bool = Field(True, description="fold gamma, standardisation, normalisations and the last exit after training")
@@ -156,7 +160,8 @@ class TRevSnn(SpikingMethod):
     def build(self) -> nn.Module:
         """Return the network for T steps."""
         o = self.options
-        numbers = o.gamma_init, o.alpha_init, o.alpha_min
+        wide = o.potential == "double" or (o.potential == "auto" and o.reversible)
+        numbers = o.gamma_init, o.alpha_init, o.alpha_min, wide
         net = TemporalReversible(self.task.input_shape, self.plan(), self.exits, self.frames, o.split_input, *numbers)
         return net.to(memory_format=torch.channels_last) if self.task.device.type == "cpu" else net
 

@@ -12,7 +12,8 @@ first, and at each level computes F again with a graph of its own, sends the gra
 is that of one level, whatever T.
 
 An error of ``V_l[t]`` is divided by alpha at each step back: it grows like ``|alpha|^-T``, and a potential that crosses a threshold by it
-changes a spike.
+changes a spike. So the states may be kept in double precision (``wide``), whatever F computes in: few numbers, as only those after the
+last step are kept, and at T = 16 and alpha = 0.45 the difference between errors of 0.04 and of 1e-10 (float32, random weights).
 
 Source: "High-Performance Temporal Reversible Spiking Neural Networks" (Hu et al., ICML 2024). Its code is a function per step, which keeps
 the states of every step; a function over all steps, and losses within it, are ours.
@@ -47,6 +48,7 @@ class Levels(Protocol):
     """A network of such levels."""
 
     steps: Sequence[Sequence[Level]]  # [T][L]
+    wide: bool  # whether states are kept in double precision
 
     def input_at(self, x: Tensor, t: int) -> Tensor:
         """Return ``x[t]``, the input of step t, a view of all that there is."""
@@ -71,8 +73,8 @@ class ReversibleSteps(torch.autograd.Function):
         total, states = None, None
         with precision(*ctx.precision):
             for t in range(len(levels.steps)):
-                states = advance(levels.steps[t], levels.input_at(x, t), states)
-                loss = levels.loss_at(t, states)
+                states = advance(levels.steps[t], levels.input_at(x, t), states, levels.wide)
+                loss = levels.loss_at(t, [_narrow(state, x) for state in states])
                 if loss is not None:
                     total = loss if total is None else total + loss
         ctx.save_for_backward(x, *states, *parameters)  # parameters: so that a change of them in between is noticed
@@ -90,18 +92,23 @@ class ReversibleSteps(torch.autograd.Function):
         g_states: list[Tensor | None] = [None] * depth
         with precision(*ctx.precision), still_statistics(levels.modules()):
             for t in reversed(range(len(levels.steps))):
-                _through_loss(levels, t, states, grads[0], g_states, found)
+                _through_loss(levels, t, [_narrow(state, x) for state in states], grads[0], g_states, found)
                 states, g_states = _through_step(levels, t, x, states, g_x, g_states, found)
         return None, g_x, *(found.get(parameter) for parameter in parameters)
 
 
-def advance(levels: Sequence[Level], given: Tensor, states: Sequence[Tensor] | None) -> list[Tensor]:
-    """Return the states after one step with input ``given``; ``states`` before it, None before the first. Single precision at least."""
-    below, found = given, []
+def advance(levels: Sequence[Level], given: Tensor, states: Sequence[Tensor] | None, wide: bool = False) -> list[Tensor]:
+    """Return the states after one step with input ``given``; ``states`` before it, None before the first.
+
+    They are in double precision, or in that of ``given``, single at least.
+    """
+    found: list[Tensor] = []
     for number, level in enumerate(levels):
-        v = _change(level, below, None if states is None else _above(states, number))
-        below = v if states is None else torch.addcmul(v, _spread(level.alpha), states[number])
-        found.append(below)
+        below = _narrow(found[-1], given) if found else given
+        above = None if states is None else _above(states, number)
+        v = level(below, None if above is None else _narrow(above, given))
+        v = v.to(torch.float64 if wide else _single(v))
+        found.append(v if states is None else torch.addcmul(v, _spread(level.alpha).to(v.dtype), states[number]))
     return found
 
 
@@ -110,19 +117,28 @@ def retreat(levels: Sequence[Level], given: Tensor, states: Sequence[Tensor]) ->
     """Return the states before one step, not the first, recovered from those after it; call it with still statistics."""
     found: list[Any] = [None] * len(states)
     for number, level in reversed(list(enumerate(levels))):
-        below = states[number - 1] if number else given
-        found[number] = (states[number] - _change(level, below, _above(found, number))) / _spread(level.alpha)
+        below, above = _narrow(states[number - 1], given) if number else given, _above(found, number)
+        v = level(below, None if above is None else _narrow(above, given))
+        found[number] = _before(level, states[number], v)
     return found
+
+
+def _before(level: Level, state: Tensor, v: Tensor) -> Tensor:
+    """Return the state before a step from that after it and ``v``, what was added."""
+    return (state - v.detach().to(state.dtype)) / _spread(level.alpha).detach().to(state.dtype)
+
+
+def _single(x: Tensor) -> torch.dtype:
+    return torch.promote_types(x.dtype, torch.float32)
+
+
+def _narrow(state: Tensor, given: Tensor) -> Tensor:
+    """Return a state in the precision of what is ``given`` to the first level, single at least: that of the other levels."""
+    return state.to(_single(given))
 
 
 def _above(states: Sequence[Tensor | None], number: int) -> Tensor | None:
     return states[number + 1] if number + 1 < len(states) else None
-
-
-def _change(level: Level, below: Tensor, above: Tensor | None) -> Tensor:
-    """Return ``F`` in single precision at least."""
-    v = level(below, above)
-    return v.to(torch.promote_types(v.dtype, torch.float32))
 
 
 def _spread(alpha: Tensor | None) -> Tensor:
@@ -155,11 +171,12 @@ def _through_step(
     for number, level in reversed(list(enumerate(levels.steps[t]))):
         g = g_states[number]
         above = _above(before, number)
-        below = (states[number - 1] if number else levels.input_at(x, t)).detach()
+        below = (_narrow(states[number - 1], x) if number else levels.input_at(x, t)).detach()
         below.requires_grad_(number > 0 or g_x is not None)
-        above = None if above is None else above.detach().requires_grad_()
+        above = None if above is None else _narrow(above, x).detach().requires_grad_()
         with torch.enable_grad():
-            v = _change(level, below, above)
+            v = level(below, above)
+            v = v.to(_single(v))
         if g is not None:
             parameters = [p for p in level.parameters() if p.requires_grad and p is not level.alpha]
             leaves = [leaf for leaf in (below, above) if leaf is not None and leaf.requires_grad]
@@ -174,11 +191,11 @@ def _through_step(
             _collect(found, parameters, slopes)
         if t:
             alpha = level.alpha
-            before[number] = (states[number] - v.detach()) / _spread(alpha).detach()
+            before[number] = _before(level, states[number], v)
             if g is not None:
                 g_before[number] = _sum(g_before[number], g * _spread(alpha).detach())
                 if alpha.requires_grad:
-                    _collect(found, [alpha], [(g * before[number]).sum((0, 1, 3, 4))])
+                    _collect(found, [alpha], [(g * before[number].to(g.dtype)).sum((0, 1, 3, 4))])
     return before, g_before
 
 

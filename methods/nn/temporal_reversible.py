@@ -137,8 +137,8 @@ class TemporalReversible(Stateful):
     """``[T, B, C, H, W] -> answers [T, B, ...]``; see the module's docstring.
 
     ``exits``: makes the modules that answer at each step, T of them or one for all, each from the list of the stages' potentials
-    ``[1, B, C, H, W]``. Without ``frames`` the images of all steps are the same, and the first is looked at. ``loss`` is what to train by.
-    Raises ValueError for more steps than there are networks.
+    ``[1, B, C, H, W]``. Without ``frames`` the images of all steps are the same, and the first is looked at. ``wide``: potentials are
+    carried in double precision, for the inverse. ``loss`` is what to train by. Raises ValueError for more steps than there are networks.
     """
 
     def __init__(
@@ -151,10 +151,11 @@ class TemporalReversible(Stateful):
         gamma: float = 1.0,
         alpha: float = 0.5,
         alpha_min: float = 0.1,
+        wide: bool = True,
     ) -> None:
         """Make stem, networks and exits."""
         super().__init__()
-        self.frames, self.alpha_min = frames, alpha_min
+        self.frames, self.alpha_min, self.wide = frames, alpha_min, wide
         self.levels = plan.levels(input_shape[1:])
         widths = plan.widths
         self.share = widths[0] if split_input else None
@@ -189,8 +190,8 @@ class TemporalReversible(Stateful):
             source = self.source(x)
         answers = []
         for t in range(begun, begun + len(x)):
-            states = advance(self.steps[t], self.input_at(source, t - begun if self.frames else t), states)
-            answers.append(self.exit_at(t)(states))
+            states = advance(self.steps[t], self.input_at(source, t - begun if self.frames else t), states, self.wide)
+            answers.append(self.exit_at(t)([state.to(x.dtype) for state in states]))
         assert states is not None
         self.carry(torch.tensor(begun + len(x)), source[-1:], *states)
         return torch.cat(answers)
@@ -225,8 +226,8 @@ class TemporalReversible(Stateful):
             return ReversibleSteps.apply(supervised, source, *inside)
         states, losses = None, []
         for t, levels in enumerate(self.steps):
-            states = advance(levels, self.input_at(source, t), states)
-            losses.append(supervised.loss_at(t, states))
+            states = advance(levels, self.input_at(source, t), states, self.wide)
+            losses.append(supervised.loss_at(t, [state.to(x.dtype) for state in states]))
         return torch.stack([loss for loss in losses if loss is not None]).sum()
 
     @torch.no_grad()
@@ -251,7 +252,7 @@ class TemporalReversible(Stateful):
         source, passed = self.source(x), []
         with still_statistics(self.modules()):
             for t, levels in enumerate(self.steps):
-                passed.append(advance(levels, self.input_at(source, t), passed[-1] if t else None))
+                passed.append(advance(levels, self.input_at(source, t), passed[-1] if t else None, self.wide))
             states, errors = passed[-1], []
             for t in range(len(self.steps) - 1, 0, -1):
                 states = retreat(self.steps[t], self.input_at(source, t), states)
@@ -271,6 +272,11 @@ class Supervised:
     def steps(self) -> nn.ModuleList:
         """The levels of every step."""
         return self.net.steps
+
+    @property
+    def wide(self) -> bool:
+        """Whether states are kept in double precision."""
+        return self.net.wide
 
     def input_at(self, x: Tensor, t: int) -> Tensor:
         """Return the input of step t."""

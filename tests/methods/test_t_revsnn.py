@@ -100,13 +100,19 @@ def digits(steps=4, samples=4, **options):
 # 1
 
 
-@pytest.mark.parametrize(("dtype", "limit"), [(torch.float64, 1e-10), (torch.float32, 1e-4)])
-@pytest.mark.parametrize("frames", [False, True])
-def test_1_potentials_of_all_steps_are_recovered_from_those_of_the_last(dtype, limit, frames):
-    net = make(8, dtype, frames=frames)
+def fill_alpha(net, alpha):
     for name, p in net.named_parameters():
         if name.endswith("alpha"):
-            p.data.fill_(0.5)  # where training starts
+            p.data.fill_(alpha)
+    return net
+
+
+@pytest.mark.parametrize(
+    ("dtype", "wide", "limit"), [(torch.float64, True, 1e-10), (torch.float32, False, 1e-4), (torch.float32, True, 1e-10)]
+)
+@pytest.mark.parametrize("frames", [False, True])
+def test_1_potentials_of_all_steps_are_recovered_from_those_of_the_last(dtype, wide, limit, frames):
+    net = fill_alpha(make(8, dtype, frames=frames, wide=wide), 0.5)  # where training starts
     errors, largest = net.reconstruction_error(images(8, dtype, frames))
     assert len(errors) == 7 and largest > 1
     assert max(errors) < limit
@@ -114,15 +120,24 @@ def test_1_potentials_of_all_steps_are_recovered_from_those_of_the_last(dtype, l
 
 def test_1_errors_grow_from_the_last_step_to_the_first_and_the_faster_the_smaller_alpha_is():
     def first_error(alpha):
-        net = make(6, torch.float32, alpha_min=1e-6)
-        for name, p in net.named_parameters():
-            if name.endswith("alpha"):
-                p.data.fill_(alpha)
+        net = fill_alpha(make(6, torch.float32, wide=False), alpha)
         errors = net.reconstruction_error(images(6, torch.float32))[0]
         assert errors[0] > errors[-1]
         return errors[0]
 
     assert first_error(0.9) < first_error(0.5) < first_error(0.1)
+
+
+def test_1_double_potentials_save_what_single_ones_lose_in_many_steps():
+    x = images(16, torch.float32)
+    errors = [max(fill_alpha(make(16, torch.float32, wide=wide), 0.45).reconstruction_error(x)[0]) for wide in (False, True)]
+    assert errors[0] > 1e-2
+    assert errors[1] < 1e-8
+
+
+def test_2_gradients_of_many_steps_in_single_precision_are_right_with_double_potentials():
+    net, x = fill_alpha(make(16, torch.float32), 0.45), images(16, torch.float32)
+    assert worst(gradients(net, x, True), gradients(net, x, False)) < 1e-3
 
 
 # 2
@@ -145,8 +160,9 @@ def test_2_gradients_agree_when_every_network_sees_an_input_of_its_own(settings)
     assert worst(gradients(net, x, True), gradients(net, x, False)) < 1e-9
 
 
-def test_2_gradients_in_single_precision_point_where_those_of_plain_back_propagation_do():
-    net, x = make(8, torch.float32), images(8, torch.float32)
+@pytest.mark.parametrize("wide", [False, True])
+def test_2_gradients_in_single_precision_point_where_those_of_plain_back_propagation_do(wide):
+    net, x = make(8, torch.float32, wide=wide), images(8, torch.float32)
     one, two = (torch.cat([g.flatten() for g in gradients(net, x, reversible).values()]) for reversible in (True, False))
     assert torch.cosine_similarity(one, two, dim=0) > 0.9999
 
@@ -529,7 +545,8 @@ def test_vectors_have_no_weight_decay():
 def test_the_report_has_the_limits_of_the_inverse():
     method, net, _ = digits(4)
     report = method.report(net)
-    assert len(report["reconstruction_error"]) == 3 and 0 < max(report["reconstruction_error"]) < 1e-4
+    assert len(report["reconstruction_error"]) == 3 and max(report["reconstruction_error"]) < 1e-10
+    assert 1e-9 < max((lambda method, net, _: method.report(net))(*digits(4, potential="single"))["reconstruction_error"]) < 1e-4
     assert report["alpha_min"] == pytest.approx([0.5, 0.5])
     assert report["widths"] == [24, 48]
     assert report["parameters_deployed"] == sum(p.numel() for p in net.parameters()) - 3 * (48 * 10 + 20)
