@@ -35,7 +35,7 @@ from torch import Tensor, nn
 
 from harness import plugin
 from harness.method import Phase, Prediction, Update
-from harness.plugin import Card, Claim, UsageError
+from harness.plugin import Card, Claim, UnfitError, UsageError
 from harness.task import Batch, Task
 from methods.base import SpikingMethod
 from methods.nn.backbones import Level
@@ -67,6 +67,7 @@ class TRevSnn(SpikingMethod):
         family="architecture",
         summary="Divide a network over the steps and couple the parts by invertible membranes, so that training keeps the last ones only.",
         compared_with=("spike_driven_transformer", "ottt", "sltt", "rev_snn", "stbp"),  # and its own reversible=false
+        baseline="t_revsnn[reversible=false]",
         claims=(
             Claim("test_accuracy", "value", 0.732, "static/imagenet", "small, 29.8 M parameters, T=4, 300 epochs", PAPER),
             Claim("test_accuracy", "value", 0.698, "static/imagenet", "tiny, 15.2 M parameters, T=4, 300 epochs", "summary of the paper"),
@@ -113,7 +114,7 @@ class TRevSnn(SpikingMethod):
         self.frames = task.temporal or getattr(task.options, "encoding", "direct") != "direct"
         self.dense = task.head.kind != "classify"
         if self.frames and o.split_input:
-            raise UsageError(
+            raise UnfitError(
                 f"{name}: split_input divides the one image that all networks see, not the frames of {task.name}; allowed: false"
             )
         if o.kernel is not None and o.kernel % 2 == 0:
@@ -121,7 +122,7 @@ class TRevSnn(SpikingMethod):
         if abs(o.alpha_init) < o.alpha_min:
             raise UsageError(f"{name}: alpha_init = {o.alpha_init} is nearer to 0 than alpha_min = {o.alpha_min}; allowed: at least that")
         if self.dense and o.loss == "tet":
-            raise UsageError(f"{name}: loss = 'tet' is for classes; {task.name} wants {task.head.kind}; allowed: auto, deep")
+            raise UnfitError(f"{name}: loss = 'tet' is for classes; {task.name} wants {task.head.kind}; allowed: auto, deep")
         self.tet = o.loss == "tet" or (o.loss == "auto" and self.frames and not self.dense)
 
     @classmethod
