@@ -86,6 +86,11 @@ class MultiSpikeExact(EventExactMethod):
         init: Literal["auto", "uniform", "positive", "normal"] = Field(
             "auto", description="weights uniform in -1..1 or 0..1, or normal; auto: uniform, with loss=ttfs positive"
         )
+        weight_scale: float | None = Field(
+            None,
+            description="factor of initial weights and measured thresholds: how far a step of Adam goes; None: 0.2, ttfs 1 (published: 1)",
+            gt=0,
+        )
         init_mean: float = Field(0.0, description="init=normal: mean of the weights (convergence study: 0 to 2.4)")
         init_deviation: float = Field(1.0, description="init=normal: standard deviation (convergence study: 0 to 2.4)", ge=0)
 
@@ -97,6 +102,7 @@ class MultiSpikeExact(EventExactMethod):
         o = self.options
         if o.network == "conv" and len(task.input_shape) != 3:
             raise UsageError(f"multi_spike_exact: network = 'conv' is for images, not for {task.name} of {list(task.input_shape)}")
+        self.scale = o.weight_scale or (1.0 if o.loss == "ttfs" else 0.2)
         self.layers = len(o.hidden) + 1 + (len(o.filters) if o.network == "conv" else 0)
         for name in ("threshold", "spikes"):
             values = getattr(o, name)
@@ -114,10 +120,11 @@ class MultiSpikeExact(EventExactMethod):
         several = 20 if place == self.layers - 1 else 10
         buffer = o.spikes[place] if o.spikes else (1 if o.loss == "ttfs" else several)
         layer = MultiSpike(synapse, Lif(theta, o.reset * theta, o.tau_s, buffer, o.simulated))
+        positive = o.init == "positive" or (o.init == "auto" and o.loss == "ttfs")
         if o.init == "normal":
-            nn.init.normal_(synapse.weight, o.init_mean, o.init_deviation)
-        elif o.init == "positive" or (o.init == "auto" and o.loss == "ttfs"):
-            nn.init.uniform_(synapse.weight, 0, 1)
+            nn.init.normal_(synapse.weight, o.init_mean * self.scale, o.init_deviation * self.scale)
+        else:
+            nn.init.uniform_(synapse.weight, 0.0 if positive else -self.scale, self.scale)
         return layer
 
     def layer(self, features_in: int, features_out: int, place: int) -> MultiSpike:
@@ -158,7 +165,8 @@ class MultiSpikeExact(EventExactMethod):
                 inputs = float(fired(times).flatten(1).sum(1).mean())
                 if isinstance(part.synapse, EventConv2d):  # as many as fall on one filter, were they evenly spread
                     inputs *= part.synapse.weight[0, 0].numel() / times[0, 0, ..., 0].numel()
-                part.set_threshold((final if part is last else hidden) * max(inputs, 1.0) ** power, self.options.reset)
+                gain = (final if part is last else hidden) * self.scale
+                part.set_threshold(gain * max(inputs, 1.0) ** power, self.options.reset)
             times = part(times)
 
     # Losses ---------------------------------------------------------------------------------------------------------
@@ -178,7 +186,7 @@ class MultiSpikeExact(EventExactMethod):
     def ttfs_loss(self, times: Tensor, targets: Tensor) -> Tensor:
         """Return the mean over the batch of ``-ln p_label``; a silent neuron has ``exp(-inf) = 0`` and no error.
 
-        The loss of a sample whose label's neuron is silent, infinite, is given as if it fired at the end of the simulation.
+        Where the label's neuron is silent the loss is infinite; it is given as if silent neurons fired at the end of the simulation.
         """
         o = self.options
         t = first(times)
@@ -187,7 +195,7 @@ class MultiSpikeExact(EventExactMethod):
         label = torch.zeros_like(spiked).scatter(1, targets.unsqueeze(1), True)
         p = torch.where(spiked, -t.detach() / o.tau_loss, -SILENT).softmax(1).nan_to_num(0.0)
         errors = torch.where(spiked, (label.to(p.dtype) - p) / o.tau_loss, 0)
-        assumed = torch.where(spiked | ~label, t.detach(), o.simulated)
+        assumed = torch.where(spiked | spiked[label].unsqueeze(1), t.detach(), o.simulated)
         value = -(-assumed / o.tau_loss).log_softmax(1)[label]
         return (value + (errors * (kept - kept.detach())).sum(1)).mean()
 
@@ -203,7 +211,7 @@ class MultiSpikeExact(EventExactMethod):
 
         ``--set loss=ttfs`` and ``--set network=conv`` choose among the runs. Published thresholds hold for images of 28x28 in grey.
         """
-        common: dict[str, Any] = {"optimizer": "adam", "weight_decay": 0.0, "augment": False, "schedule": "constant"}
+        common: dict[str, Any] = {"optimizer": "adam", "weight_decay": 0.0, "augment": False, "schedule": "constant", "weight_scale": 1.0}
         falling = {"schedule": "drops", "lr_factor": 0.5, "milestones": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)}
         published = tuple(task.input_shape) == (1, 28, 28)
         if self.given.get("loss") == "ttfs":
