@@ -215,7 +215,7 @@ def test_the_report_says_how_many_neurons_are_silent():
     assert figures["silent"]["1"] == pytest.approx(float((counts(times) == 0).float().mean()))
     with SpikeMeter(net.eval()) as meter, torch.no_grad():
         bound.predict(net, batch.inputs)
-    total = figures["spikes_per_neuron"]["0"] * 100 + figures["spikes_per_neuron"]["1"] * 4
+    total = figures["spikes_per_neuron"]["0"] * 200 + figures["spikes_per_neuron"]["1"] * 4
     assert meter.result(16).spikes_per_sample == pytest.approx(total)
     decided = bound.answer(times, bound.instants(100)).argmax(-1)
     changes = [max([i for i in range(100) if decided[i, b] != decided[-1, b]], default=-1) + 1 for b in range(16)]
