@@ -13,8 +13,8 @@ so that from ``V0``, ``I0`` on, a time d later and before the next input spike::
 ``exp(-(t_i - t_j)/tau_s)``, ``BLOCK`` spikes at a time. Only differences of times are ever exponentiated, so nothing overflows however
 long the recording is. Resets are not in V: a reset takes off ``theta exp(-d/tau_m)``, whatever came before.
 
-    events = in_order(times)                                 # times [B, N, K], inf where there is no spike
-    potential, current = drive(events, weight, constants)    # [B, M, S]
+    drivers = in_order(times)                                 # times [B, N, K], inf where there is no spike
+    potential, current = drive(drivers, weight, constants)    # [B, M, S]
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from methods.nn.spike_times import events
 
 BLOCK = 64  # events whose mutual influence is one matrix
 
@@ -64,48 +66,45 @@ class Constants:
 
 
 @dataclass(frozen=True)
-class Events:
+class Drivers:
     """The input spikes of each sample in order. Slots without a spike lie at the sample's last spike and have no ``source``."""
 
     times: Tensor  # [B, S]
     source: Tensor  # [B, S], the neuron that fired; N where there is no spike
     slots: Tensor  # [B, S], positions in [N * K]
-    features: int  # N
-    capacity: int  # N * K
+    shape: torch.Size  # [B, N, K]
 
     def spread(self, values: Tensor) -> Tensor:
         """Return ``values [B, S]`` in the places of the spikes they belong to, ``[B, N, K]``, zero elsewhere."""
-        values = values.masked_fill(self.source == self.features, 0)
-        return values.new_zeros(len(values), self.capacity).scatter_(1, self.slots, values).unflatten(1, (self.features, -1))
+        values = values.masked_fill(self.source == self.shape[1], 0)
+        return values.new_zeros(self.shape).flatten(1).scatter_add_(1, self.slots, values).view(self.shape)
 
     def weights(self, weight: Tensor) -> Tensor:
-        """Return the weights ``[B, S, M]`` of the spikes, of ``weight [M, N]``; zero where there is none."""
-        return torch.cat([weight.t(), weight.new_zeros(1, len(weight))])[self.source]
+        """Return the weights ``[B, M, S]`` of the spikes, of ``weight [M, N]``; zero where there is none."""
+        return torch.cat([weight.t(), weight.new_zeros(1, len(weight))])[self.source].transpose(1, 2)
 
     def gathered(self, values: Tensor) -> Tensor:
         """Return the sum ``[M, N]`` over samples and spikes of ``values [B, M, S]``, by the neuron that fired."""
-        total = values.new_zeros(self.features + 1, values.shape[1])
+        total = values.new_zeros(self.shape[1] + 1, values.shape[1])
         total.index_add_(0, self.source.flatten(), values.transpose(1, 2).flatten(0, 1))
         return total[:-1].t()
 
 
-def in_order(times: Tensor) -> Events:
+def in_order(times: Tensor) -> Drivers:
     """Return the spikes ``times [B, N, K]`` (inf: none) in order, as many as the sample with most of them has, and at least one."""
-    features = times.shape[1]
-    flat = times.flatten(1)
-    ordered, slots = flat.sort(1)
-    fired = ordered.isfinite()
-    count = fired.sum(1, keepdim=True)
-    most = max(1, int(count.max())) if len(count) else 1
-    ordered, slots, fired = ordered[:, :most], slots[:, :most], fired[:, :most]
-    last = ordered.gather(1, (count - 1).clamp(min=0)).nan_to_num(posinf=0.0)
-    source = torch.where(fired, slots // times.shape[2], features)
-    return Events(torch.where(fired, ordered, last), source, slots, features, flat.shape[1])
+    found = events(times)
+    batch, features, _ = times.shape
+    if not found.times.shape[1]:
+        nothing = found.slot.new_zeros(batch, 1)
+        return Drivers(times.new_zeros(batch, 1), nothing + features, nothing, times.shape)
+    fired = found.times.isfinite()
+    last = found.times.masked_fill(~fired, 0).amax(1, keepdim=True)  # 0 where nothing fired
+    return Drivers(torch.where(fired, found.times, last), torch.where(fired, found.neuron, features), found.slot, times.shape)
 
 
-def drive(events: Events, weight: Tensor, constants: Constants) -> tuple[Tensor, Tensor]:
-    """Return potential and current ``[B, M, S]`` right after each of ``events``, for ``weight [M, N]`` and neurons that never fire."""
-    times, weights = events.times, events.weights(weight).transpose(1, 2)
+def drive(drivers: Drivers, weight: Tensor, constants: Constants) -> tuple[Tensor, Tensor]:
+    """Return potential and current ``[B, M, S]`` right after each input spike, for ``weight [M, N]`` and neurons that never fire."""
+    times, weights = drivers.times, drivers.weights(weight)
     potentials, currents = [], []
     v = i = before = None
     for start in range(0, times.shape[1], BLOCK):
@@ -123,3 +122,15 @@ def drive(events: Events, weight: Tensor, constants: Constants) -> tuple[Tensor,
         potentials.append(potential)
         currents.append(current)
     return (potentials[0], currents[0]) if len(potentials) == 1 else (torch.cat(potentials, 2), torch.cat(currents, 2))
+
+
+def crossings(v: Tensor, i: Tensor, starts: Tensor, ends: Tensor, constants: Constants, threshold: float) -> tuple[Tensor, Tensor]:
+    """Return whether V is above ``threshold`` at some time before ``ends``, and how long it rises; all of one shape.
+
+    ``v`` (at most at the threshold) and ``i`` are potential and current at ``starts``. V rises as long as it is below I, so it can cross
+    where I begins above the threshold, and once at most: if it is above at its peak, or at the end if that comes first.
+    """
+    rise = constants.peak(v, i.clamp(min=threshold))
+    leak, _, response = constants.course(torch.minimum(rise, ends - starts))
+    above = leak.mul_(v).addcmul_(i, response) > threshold
+    return above.logical_and_(i > threshold), rise

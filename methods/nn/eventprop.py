@@ -26,47 +26,55 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from methods.nn.event_drive import Constants, drive, in_order
+from methods.nn.event_drive import Constants, crossings, drive, in_order
+from methods.nn.event_layer import EventLayer, EventLinear
 
 ROUNDS = 60
 GRAZING = 1e-3  # smallest I - theta of the adjoint, in thresholds
 
 
-class EventProp(nn.Module):
+class EventProp(EventLayer):
     """Neurons driven by spike times: ``[B, N, K]`` to ``[B, M, spikes]``, sorted, inf where there is no spike.
 
-    ``weight [M, N]``; ``spikes`` is how many a neuron may fire. The gradient is exact for weights and input times, as long as no spike
-    appears or vanishes.
+    ``spikes`` is how many a neuron may fire, ``until`` the end of the simulation. The gradient is exact for weights and input times, as long
+    as no spike appears or vanishes.
     """
 
-    def __init__(self, features_in: int, features_out: int, constants: Constants, threshold: float = 1.0, spikes: int = 1) -> None:
-        """Make weights of zero; raise ValueError for a threshold that is not positive or no spikes."""
-        super().__init__()
+    def __init__(
+        self,
+        features_in: int,
+        features_out: int,
+        constants: Constants,
+        threshold: float = 1.0,
+        spikes: int = 1,
+        until: float = math.inf,
+    ) -> None:
+        """Make the layer; raise ValueError for a threshold that is not positive or no spikes."""
+        super().__init__(EventLinear(features_in, features_out))
         if not threshold > 0 or spikes < 1:
             raise ValueError(f"threshold must be positive and spikes at least 1, not {threshold} and {spikes}")
-        self.constants, self.threshold, self.spikes = constants, threshold, spikes
-        self.weight = nn.Parameter(torch.zeros(features_out, features_in))
+        self.constants, self.threshold, self.spikes, self.until = constants, threshold, spikes, until
 
-    def forward(self, times: Tensor) -> Tensor:
+    def respond(self, times: Tensor) -> Tensor:
         """Return the spike times of the neurons."""
-        return _Spikes.apply(times.to(self.weight.dtype), self.weight, self.constants, self.threshold, self.spikes)
+        weight = self.synapse.weight
+        return _Spikes.apply(times.to(weight.dtype), weight, self.constants, self.threshold, self.spikes, self.until)
 
     def extra_repr(self) -> str:
         """Return what ``print`` shows."""
-        tau = self.constants
-        return f"{self.weight.shape[1]}, {self.weight.shape[0]}, tau_m={tau.tau_m:g}, tau_s={tau.tau_s:g}, spikes={self.spikes}"
+        return f"tau_m={self.constants.tau_m:g}, tau_s={self.constants.tau_s:g}, threshold={self.threshold:g}, spikes={self.spikes}"
 
 
 class _Spikes(torch.autograd.Function):
     """The event-based simulation and its adjoint."""
 
     @staticmethod
-    def forward(ctx: Any, times: Tensor, weight: Tensor, constants: Constants, threshold: float, spikes: int) -> Tensor:
-        events = in_order(times)
-        fired, current = simulate(events.times, *drive(events, weight, constants), constants, threshold, spikes)
+    def forward(ctx: Any, times: Tensor, weight: Tensor, constants: Constants, threshold: float, spikes: int, until: float) -> Tensor:
+        drivers = in_order(times)
+        fired, current = simulate(drivers.times, *drive(drivers, weight, constants), constants, threshold, spikes, until)
         ctx.constants, ctx.threshold = constants, threshold
         ctx.save_for_backward(times, weight, fired, current)
         return fired
@@ -75,39 +83,38 @@ class _Spikes(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, errors: Tensor) -> tuple[Tensor | None, ...]:
         times, weight, fired, current = ctx.saved_tensors
-        events = in_order(times)
-        adjoint_v, adjoint_i = adjoint(events.times, fired, current, errors, ctx.constants, ctx.threshold)
-        for_weight = events.gathered(adjoint_i).mul_(-ctx.constants.tau_s) if ctx.needs_input_grad[1] else None
+        drivers = in_order(times)
+        adjoint_v, adjoint_i = adjoint(drivers.times, fired, current, errors, ctx.constants, ctx.threshold)
+        for_weight = drivers.gathered(adjoint_i).mul_(-ctx.constants.tau_s) if ctx.needs_input_grad[1] else None
         for_times = None
         if ctx.needs_input_grad[0]:
             adjoint_v -= adjoint_i
-            for_times = events.spread((events.weights(weight).transpose(1, 2) * adjoint_v).sum(1))
-        return for_times, for_weight, None, None, None
+            for_times = drivers.spread((drivers.weights(weight) * adjoint_v).sum(1))
+        return for_times, for_weight, None, None, None, None
 
 
 def simulate(
-    times: Tensor, potential: Tensor, current: Tensor, constants: Constants, threshold: float, spikes: int
+    times: Tensor, potential: Tensor, current: Tensor, constants: Constants, threshold: float, spikes: int, until: float = math.inf
 ) -> tuple[Tensor, Tensor]:
-    """Return the first ``spikes`` spikes ``[B, M, spikes]`` of neurons and the currents at them (0 where there is no spike).
+    """Return the first spikes ``[B, M, K]`` of neurons and the currents at them (0 where there is no spike).
 
-    ``times [B, S]`` of the inputs; ``potential``, ``current [B, M, S]`` of ``event_drive.drive``.
+    K is the largest number of spikes of a neuron, at least 1 and at most ``spikes``. ``times [B, S]`` of the inputs; ``potential``, ``current [B, M, S]`` of ``event_drive.drive``.
     """
     batch, neurons, count = potential.shape
-    found = potential.new_full((batch * neurons, spikes), math.inf)
-    at_spike = torch.zeros_like(found)
+    found, at_spike = [], []
     free, drives = potential.flatten(0, 1), current.flatten(0, 1)
     rows = (drives > threshold).any(1).nonzero().squeeze(1)  # where V reaches theta from below, I is above it
     free, drives, starts = free[rows], drives[rows], times[rows // neurons]
-    ends = torch.cat([starts[:, 1:], starts.new_full((len(rows), 1), math.inf)], 1)
+    ends = torch.cat([starts[:, 1:], starts.new_full((len(rows), 1), until)], 1).clamp_(max=until)
     last = now = place = lost = None
-    for k in range(spikes):
+    for _ in range(spikes):
         if not len(rows):
             break
         v = free if lost is None else free - lost * constants.leak((starts - last).clamp_(min=0))
-        hit, rise = _crossings(v, drives, starts, ends, constants, threshold)
+        hit, rise = crossings(v, drives, starts, ends, constants, threshold)
         if last is not None:  # intervals before the last spike are over, and the one it lies in goes on from V = 0 and its current
             hit &= starts > last
-            again, peak = _crossings(torch.zeros_like(now), now, last, ends.gather(1, place), constants, threshold)
+            again, peak = crossings(torch.zeros_like(now), now, last, ends.gather(1, place), constants, threshold)
             hit.scatter_(1, place, again)
             rise.scatter_(1, place, peak)
         kept = hit.any(1).nonzero().squeeze(1)
@@ -124,16 +131,12 @@ def simulate(
         spike, now = t0 + d, i0 * constants.decay(d)
         lost = torch.full_like(d, threshold) if last is None else lost * constants.leak(spike - last) + threshold
         last, place = spike, first
-        found[rows, k], at_spike[rows, k] = last.squeeze(1), now.squeeze(1)
-    return found.view(batch, neurons, spikes), at_spike.view(batch, neurons, spikes)
-
-
-def _crossings(v: Tensor, i: Tensor, starts: Tensor, ends: Tensor, constants: Constants, threshold: float) -> tuple[Tensor, Tensor]:
-    """Return whether V, from ``v`` and ``i`` at ``starts``, is above the threshold before ``ends``, and how long it rises."""
-    rise = constants.peak(v, i.clamp(min=threshold))
-    leak, _, response = constants.course(torch.minimum(rise, ends - starts))
-    above = leak.mul_(v).addcmul_(i, response) > threshold
-    return above.logical_and_(i > threshold), rise
+        for values, new, nothing in ((found, last, math.inf), (at_spike, now, 0.0)):
+            values.append(potential.new_full((batch * neurons,), nothing))
+            values[-1][rows] = new.squeeze(1)
+    if not found:
+        return potential.new_full((batch, neurons, 1), math.inf), potential.new_zeros(batch, neurons, 1)
+    return torch.stack(found, 1).view(batch, neurons, -1), torch.stack(at_spike, 1).view(batch, neurons, -1)
 
 
 def _root(v: Tensor, i: Tensor, high: Tensor, constants: Constants, threshold: float) -> Tensor:

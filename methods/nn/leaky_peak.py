@@ -21,78 +21,87 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from methods.nn.event_drive import Constants, drive, in_order
+from methods.nn.event_drive import Constants, Drivers, drive, in_order
+from methods.nn.event_layer import EventLayer, EventLinear
 
 
-class LeakyPeak(nn.Module):
-    """Spike times ``[B, N, K]`` to the highest potentials ``[B, M]`` of integrators with ``weight [M, N]``."""
+class LeakyPeak(EventLayer):
+    """Spike times ``[B, N, K]`` to the highest potentials ``[B, M]`` that integrators reach in ``[0, until]``."""
 
-    def __init__(self, features_in: int, features_out: int, constants: Constants) -> None:
-        """Make weights of zero."""
-        super().__init__()
-        self.constants = constants
-        self.weight = nn.Parameter(torch.zeros(features_out, features_in))
+    spiking = False
 
-    def forward(self, times: Tensor) -> Tensor:
+    def __init__(self, features_in: int, features_out: int, constants: Constants, until: float = math.inf) -> None:
+        """Make the layer."""
+        super().__init__(EventLinear(features_in, features_out))
+        self.constants, self.until = constants, until
+
+    def respond(self, times: Tensor) -> Tensor:
         """Return the highest potentials."""
-        return _Peak.apply(times.to(self.weight.dtype), self.weight, self.constants)[0]
+        weight = self.synapse.weight
+        return _Peak.apply(times.to(weight.dtype), weight, self.constants, self.until)
 
-    def moments(self, times: Tensor) -> Tensor:
-        """Return when the potentials are highest, ``[B, M]``; -inf where they never rise above rest."""
-        return _Peak.apply(times.to(self.weight.dtype), self.weight, self.constants)[1]
+    @torch.no_grad()
+    def so_far(self, times: Tensor, instants: Tensor) -> Tensor:
+        """Return the highest potentials ``[T, B, M]`` that ``times [B, N, K]`` lead to, each until one of ``instants [T]``."""
+        weight = self.synapse.weight
+        drivers = in_order(times.to(weight.dtype))
+        course = drivers, *drive(drivers, weight, self.constants), weight, self.constants
+        return torch.stack([highest_potential(*course, min(instant, self.until))[0] for instant in instants.tolist()])
 
 
 class _Peak(torch.autograd.Function):
-    """The maximum, its place, and its gradient."""
+    """The maximum and its gradient."""
 
     @staticmethod
-    def forward(ctx: Any, times: Tensor, weight: Tensor, constants: Constants) -> tuple[Tensor, Tensor]:
-        events = in_order(times)
-        potential, current = drive(events, weight, constants)
-        highest, moment, slope = highest_potential(events.times, potential, current, events.weights(weight).transpose(1, 2), constants)
+    def forward(ctx: Any, times: Tensor, weight: Tensor, constants: Constants, until: float) -> Tensor:
+        drivers = in_order(times)
+        highest, moment, slope = highest_potential(drivers, *drive(drivers, weight, constants), weight, constants, until)
         ctx.constants = constants
         ctx.save_for_backward(times, weight, moment, slope)
-        ctx.mark_non_differentiable(moment)
-        return highest, moment
+        return highest
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, error: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, error: Tensor) -> tuple[Tensor | None, ...]:
         times, weight, moment, slope = ctx.saved_tensors
-        constants, events = ctx.constants, in_order(times)
-        after = moment.unsqueeze(2) - events.times.unsqueeze(1)
+        constants, drivers = ctx.constants, in_order(times)
+        after = moment.unsqueeze(2) - drivers.times.unsqueeze(1)
         before = after > 0
         leak, _, response = constants.course(after.masked_fill(~before, 0))
         scale = (error / -constants.tau_m).unsqueeze(2) * before
-        adjoint_v, adjoint_i = leak * scale, response * (scale * (constants.tau_m / constants.tau_s))
+        adjoint_v, adjoint_i = leak.mul_(scale), response.mul_(scale * (constants.tau_m / constants.tau_s))
+        for_weight = drivers.gathered(adjoint_i).mul_(-constants.tau_s) if ctx.needs_input_grad[1] else None
         for_times = None
         if ctx.needs_input_grad[0]:
-            values = (events.weights(weight).transpose(1, 2) * (adjoint_v - adjoint_i)).sum(1)
-            place = torch.searchsorted(events.times, moment).clamp_(max=events.times.shape[1] - 1)  # of the spike that moves it
-            values.scatter_add_(1, place, error * slope)
-            for_times = events.spread(values)
-        return for_times, events.gathered(adjoint_i).mul_(-constants.tau_s), None
+            values = (drivers.weights(weight) * (adjoint_v - adjoint_i)).sum(1)
+            place = torch.searchsorted(drivers.times, moment).clamp_(max=drivers.times.shape[1] - 1)  # of the spike that moves it
+            for_times = drivers.spread(values.scatter_add_(1, place, error * slope))
+        return for_times, for_weight, None, None
 
 
 def highest_potential(
-    times: Tensor, potential: Tensor, current: Tensor, weights: Tensor, constants: Constants
+    drivers: Drivers, potential: Tensor, current: Tensor, weight: Tensor, constants: Constants, until: float = math.inf
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the maximum, when it is (-inf: at rest) and dV/dt just before if that is at an input spike (else 0), all ``[B, M]``.
 
-    ``times [B, S]``; ``potential``, ``current``, ``weights [B, M, S]`` right after the spikes, and of them.
+    ``potential``, ``current [B, M, S]`` right after the spikes, of ``event_drive.drive``.
     """
-    ends = torch.cat([times[:, 1:], times.new_full((len(times), 1), math.inf)], 1).unsqueeze(1)
+    times = drivers.times.unsqueeze(1)
+    ends = torch.cat([times[:, :, 1:], times.new_full((len(times), 1, 1), until)], 2).clamp_(max=until)
     rises = (current > potential) & (current > 0)
-    rise = constants.peak(potential, torch.where(rises, current, 1)).masked_fill_(~rises, 0)
-    inside = rises & (rise < ends - times.unsqueeze(1))
-    at_peak = torch.where(inside, current * constants.decay(rise), -math.inf)  # where V = I
-    top, place = torch.maximum(potential, at_peak).max(2, keepdim=True)
-    within = inside.gather(2, place) & (at_peak.gather(2, place) >= potential.gather(2, place))
-    moment = times.unsqueeze(1).expand_as(potential).gather(2, place) + torch.where(within, rise.gather(2, place), 0)
-    slope = (current.gather(2, place) - weights.gather(2, place) - top) / constants.tau_m
-    above = top > 0
-    moment = moment.masked_fill(~above, -math.inf)
-    return top.clamp(min=0).squeeze(2), moment.squeeze(2), slope.masked_fill(within | ~above, 0).squeeze(2)
+    rise = torch.minimum(constants.peak(potential, torch.where(rises, current, 1)), ends - times)
+    leak, _, response = constants.course(rise.masked_fill_(~rises, 0))
+    inside = rises & ((times + rise < ends) | (ends == until))  # the end of an interval is the beginning of the next
+    reached = torch.where(inside, potential * leak + current * response, potential).masked_fill_(times > until, -math.inf)
+    top, place = reached.max(2, keepdim=True)
+    within = inside.gather(2, place)
+    moment = times.expand_as(potential).gather(2, place) + torch.where(within, rise.gather(2, place), 0)
+    first = torch.searchsorted(drivers.times, drivers.times.gather(1, place.squeeze(2))).unsqueeze(2)  # of spikes at one time
+    before = current.gather(2, first) - drivers.weights(weight).gather(2, first)
+    slope = (before - top) / constants.tau_m
+    rest = top <= 0
+    moment.masked_fill_(rest, -math.inf)
+    return top.clamp(min=0).squeeze(2), moment.squeeze(2), slope.masked_fill_(within | rest, 0).squeeze(2)
