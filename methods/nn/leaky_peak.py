@@ -92,9 +92,10 @@ def highest_potential(
     times = drivers.times.unsqueeze(1)
     ends = torch.cat([times[:, :, 1:], times.new_full((len(times), 1, 1), until)], 2).clamp_(max=until)
     rises = (current > potential) & (current > 0)
-    rise = torch.minimum(constants.peak(potential, torch.where(rises, current, 1)), ends - times)
-    leak, _, response = constants.course(rise.masked_fill_(~rises, 0))
-    inside = rises & ((times + rise < ends) | (ends == until))  # the end of an interval is the beginning of the next
+    peak, span = constants.peak(potential, torch.where(rises, current, 1)), ends - times
+    inside = rises & ((peak < span) | (ends == until))  # the end of an interval is the beginning of the next
+    rise = torch.minimum(peak, span).masked_fill_(~rises, 0)
+    leak, _, response = constants.course(rise)
     reached = torch.where(inside, potential * leak + current * response, potential).masked_fill_(times > until, -math.inf)
     top, place = reached.max(2, keepdim=True)
     within = inside.gather(2, place)
