@@ -124,13 +124,13 @@ def drive(drivers: Drivers, weight: Tensor, constants: Constants) -> tuple[Tenso
     return (potentials[0], currents[0]) if len(potentials) == 1 else (torch.cat(potentials, 2), torch.cat(currents, 2))
 
 
-def crossings(v: Tensor, i: Tensor, starts: Tensor, ends: Tensor, constants: Constants, threshold: float) -> tuple[Tensor, Tensor]:
-    """Return whether V is above ``threshold`` at some time before ``ends``, and how long it rises; all of one shape.
+def climb(v: Tensor, i: Tensor, span: Tensor, constants: Constants, threshold: float) -> Tensor:
+    """Return the log of the largest ``G = (V - theta) exp(d/tau_m)`` within ``span`` of each input, all of one shape; -inf if negative.
 
-    ``v`` (at most at the threshold) and ``i`` are potential and current at ``starts``. V rises as long as it is below I, so it can cross
-    where I begins above the threshold, and once at most: if it is above at its peak, or at the end if that comes first.
+    ``v`` and ``i`` are potential and current right after it, without resets. G rises as long as I > theta. Since a reset takes off
+    ``theta exp(-d/tau_m)``, G is what V has to exceed ``theta sum exp(t/tau_m)`` of the neuron's own spikes by to fire (or 0 before the
+    first): it does not depend on them, and one look at all inputs serves all spikes.
     """
-    rise = constants.peak(v, i.clamp(min=threshold))
-    leak, _, response = constants.course(torch.minimum(rise, ends - starts))
-    above = leak.mul_(v).addcmul_(i, response) > threshold
-    return above.logical_and_(i > threshold), rise
+    d = torch.minimum((i * (1 / threshold)).clamp_(min=1).log_().mul_(constants.tau_s), span).clamp_(min=0)
+    leak, _, response = constants.course(d)
+    return leak.mul_(v).addcmul_(response, i).sub_(threshold).clamp_(min=0).log_().add_(d, alpha=1 / constants.tau_m)

@@ -1,9 +1,9 @@
 """EventProp: a layer of spiking neurons simulated event by event, and its exact gradient by the adjoint equations.
 
 Forward, for the neuron of ``methods.nn.event_drive`` with threshold ``theta``: at ``V = theta`` a spike, and V is set to 0. In an interval
-between two input spikes V rises at most once, up to the time ``d*`` at which ``V = I``; it crosses theta if V there, or at the end of the
-interval, is above. The crossing is bracketed so, and solved for by Newton's method that falls back on bisection, at most ``ROUNDS`` times.
-All intervals of all neurons are looked at together; the loop is over the first, second... spike of each neuron.
+between two input spikes V rises at most once, up to the time ``d*`` at which ``V = I``. So a crossing is bracketed by the beginning of the
+interval and d* or the end of the interval, and is solved for by Newton's method that falls back on bisection, at most ``ROUNDS`` times. In
+which interval it is, is read off one table for all spikes of a neuron (``event_drive.climb``); the loop is over first, second... spikes.
 
 Backward, for errors ``e = dL/dt`` of the spikes: ``lambda_V`` and ``lambda_I`` begin at 0 after the last spike and go back in time::
 
@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from methods.nn.event_drive import Constants, crossings, drive, in_order
+from methods.nn.event_drive import Constants, climb, drive, in_order
 from methods.nn.event_layer import EventLayer, EventLinear
 
 ROUNDS = 60
@@ -102,36 +102,31 @@ def simulate(
     """
     batch, neurons, count = potential.shape
     found, at_spike = [], []
-    free, drives = potential.flatten(0, 1), current.flatten(0, 1)
-    rows = (drives > threshold).any(1).nonzero().squeeze(1)  # where V reaches theta from below, I is above it
-    free, drives, starts = free[rows], drives[rows], times[rows // neurons]
+    rows = (current > threshold).any(2).flatten().nonzero().squeeze(1)  # where V reaches theta from below, I is above it
+    free, drives, starts = potential.flatten(0, 1)[rows], current.flatten(0, 1)[rows], times[rows // neurons]
     ends = torch.cat([starts[:, 1:], starts.new_full((len(rows), 1), until)], 1).clamp_(max=until)
-    last = now = place = lost = None
+    per_tau = 1 / constants.tau_m
+    reached = climb(free, drives, ends - starts, constants, threshold).add_(starts, alpha=per_tau).cummax(1).values
+    wanted = torch.full_like(reached[:, :1], -math.inf)
+    spike = now = lost = torch.zeros_like(wanted)  # time of the last spike, current at it, what resets took off V since
+    last = torch.full_like(wanted, -1, dtype=torch.long)  # the interval it was in
     for _ in range(spikes):
-        if not len(rows):
+        place = torch.searchsorted(reached, wanted, right=True)
+        kept = (place < times.shape[1]).squeeze(1).nonzero().squeeze(1)
+        if not len(kept):
             break
-        v = free if lost is None else free - lost * constants.leak((starts - last).clamp_(min=0))
-        hit, rise = crossings(v, drives, starts, ends, constants, threshold)
-        if last is not None:  # intervals before the last spike are over, and the one it lies in goes on from V = 0 and its current
-            hit &= starts > last
-            again, peak = crossings(torch.zeros_like(now), now, last, ends.gather(1, place), constants, threshold)
-            hit.scatter_(1, place, again)
-            rise.scatter_(1, place, peak)
-        kept = hit.any(1).nonzero().squeeze(1)
         if len(kept) < len(rows):
-            rows, free, drives, starts, ends, v, hit, rise = (part[kept] for part in (rows, free, drives, starts, ends, v, hit, rise))
-            last, now, place, lost = (part if part is None else part[kept] for part in (last, now, place, lost))
-        first = hit.to(torch.uint8).argmax(1, keepdim=True)
-        v0, i0, t0 = (part.gather(1, first) for part in (v, drives, starts))
-        if last is not None:
-            same = first == place
-            v0, i0, t0 = v0.masked_fill(same, 0), torch.where(same, now, i0), torch.where(same, last, t0)
-        rising = torch.minimum(rise.gather(1, first), ends.gather(1, first) - t0)
-        d = _root(v0, i0, rising, constants, threshold)
-        spike, now = t0 + d, i0 * constants.decay(d)
-        lost = torch.full_like(d, threshold) if last is None else lost * constants.leak(spike - last) + threshold
-        last, place = spike, first
-        for values, new, nothing in ((found, last, math.inf), (at_spike, now, 0.0)):
+            state = rows, free, drives, starts, ends, reached, wanted, place, last, spike, now, lost
+            rows, free, drives, starts, ends, reached, wanted, place, last, spike, now, lost = (part[kept] for part in state)
+        v, i, t, end = (part.gather(1, place) for part in (free, drives, starts, ends))
+        same = place == last  # from the last spike on, where V = 0; else from the input
+        v = (v - lost * constants.leak((t - spike).clamp_(min=0))).masked_fill_(same, 0)
+        i, t = torch.where(same, now, i), torch.where(same, spike, t)
+        d = _root(v, i, torch.minimum(constants.peak(v, i), end - t), constants, threshold)
+        lost = lost * constants.leak(t + d - spike) + threshold
+        last, spike, now = place, t + d, i * constants.decay(d)
+        wanted = torch.logaddexp(wanted, spike * per_tau + math.log(threshold))
+        for values, new, nothing in ((found, spike, math.inf), (at_spike, now, 0.0)):
             values.append(potential.new_full((batch * neurons,), nothing))
             values[-1][rows] = new.squeeze(1)
     if not found:

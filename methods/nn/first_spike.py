@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from methods.nn.event_drive import Constants, crossings, drive, in_order
+from methods.nn.event_drive import Constants, climb, drive, in_order
 from methods.nn.event_layer import EventLayer, EventLinear
 from methods.nn.lambert import lambert_w0
 
@@ -104,7 +104,7 @@ def first_spikes(
     """Return T (inf: no spike), a, and ``1 + W`` or x ``[B, M]``, of V and I ``[B, M, S]`` right after inputs at ``times [B, S]``."""
     starts = times.unsqueeze(1).expand_as(potential)
     ends = torch.cat([starts[:, :, 1:], torch.full_like(starts[:, :, :1], until)], 2).clamp_(max=until)
-    hit, _ = crossings(potential, current, starts, ends, constants, threshold)
+    hit = climb(potential, current, ends - starts, constants, threshold) > -math.inf
     fires = hit.any(2)
     place = hit.to(torch.uint8).argmax(2, keepdim=True)
     v, i, t = (part.gather(2, place).squeeze(2)[fires] for part in (potential, current, starts))
