@@ -148,7 +148,7 @@ def _root(v: Tensor, i: Tensor, high: Tensor, constants: Constants, threshold: f
         high, low = torch.where(above, d, high), torch.where(above, low, d)
         new = d - (now - threshold) * constants.tau_m / (drive_now - now)
         new = torch.where((new >= low) & (new <= high), new, (low + high) / 2)
-        done = bool(((new - d).abs() <= near * high).all())
+        done = bool((((new - d).abs() <= near * high) | ((now - threshold).abs() <= near * threshold)).all())
         d = new
         if done:
             break
