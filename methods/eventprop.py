@@ -34,7 +34,7 @@ from methods.nn.leaky_peak import LeakyPeak
 from methods.nn.spike_times import SILENT, first
 from methods.nn.stored_floats import stored_floats_per_spike
 
-START = {"vmax": ((4.0, 2.0), (0.25, 0.25)), "ttfs": ((4.0, 2.0), (3.0, 1.0))}  # mean, deviation of hidden layers and last layer
+START = {"vmax": (0.25, 0.25), "ttfs": (3.0, 1.0)}  # mean and deviation of the weights of the last layer, over the root of its inputs
 ABSTRACT = "abstract; accuracies in the paper not found"
 
 
@@ -64,7 +64,7 @@ class EventProp(EventExactMethod):
 
         input_window: float = Field(0.02, description="seconds in which the input spikes arrive", gt=0)
         simulated: float = Field(0.06, description="seconds that the network is simulated", gt=0)
-        loss: Literal["vmax", "ttfs"] = Field("vmax", description="highest potentials, or times to first spikes, of the output")
+        loss: Literal["vmax", "ttfs"] = Field("ttfs", description="highest potentials, or times to first spikes, of the output")
         tau_m: float = Field(0.02, description="membrane time constant in seconds", gt=0)
         tau_s: float = Field(0.005, description="synaptic time constant in seconds", gt=0)
         threshold: float = Field(1.0, description="firing threshold (theta)", gt=0)
@@ -72,9 +72,10 @@ class EventProp(EventExactMethod):
         tau0: float = Field(0.0005, description="loss=ttfs: time constant of the softmax in seconds", gt=0)
         tau1: float = Field(0.0064, description="loss=ttfs: time constant of the cost of a late label in seconds", gt=0)
         alpha: float = Field(0.003, description="loss=ttfs: weight of that cost", ge=0)
-        init: tuple[tuple[float, float], tuple[float, float]] | None = Field(
-            None, description="mean and deviation of weights times the root of inputs, of hidden layers and the last; None: by the loss"
-        )
+        hidden_mean: float = Field(4.0, description="mean of the initial weights of hidden layers, over the root of inputs")
+        hidden_deviation: float = Field(2.0, description="their standard deviation, over the same", ge=0)
+        last_mean: float | None = Field(None, description="mean of those of the last layer, over the root of inputs; None: by the loss")
+        last_deviation: float | None = Field(None, description="their standard deviation, over the same; None: by the loss", ge=0)
         input_dropout: float = Field(0.0, description="share of input spikes that training leaves out", ge=0, lt=1)
 
     options: Options
@@ -88,7 +89,12 @@ class EventProp(EventExactMethod):
             made = LeakyPeak(features_in, features_out, constants, o.simulated)
         else:
             made = Neurons(features_in, features_out, constants, o.threshold, 1 if last else o.spikes, o.simulated)
-        mean, deviation = (o.init or START[o.loss])[last]
+        mean, deviation = o.hidden_mean, o.hidden_deviation
+        if last:
+            start = START[o.loss]
+            mean, deviation = (
+                usual if given is None else given for given, usual in zip((o.last_mean, o.last_deviation), start, strict=True)
+            )
         nn.init.normal_(made.synapse.weight, mean / math.sqrt(features_in), deviation / math.sqrt(features_in))
         return made
 
@@ -134,4 +140,4 @@ class EventProp(EventExactMethod):
         if self.given.get("loss") == "ttfs":
             ttfs = {"hidden": (200,), "input_window": 0.03, "tau0": 0.0005, "tau1": 0.0064, "alpha": 0.003}
             return common | ttfs | {"lr": 0.005, "schedule": "exponential", "lr_factor": 0.95, "batch_size": 32}
-        return common | {"hidden": (100,), "input_window": 0.02, "lr": 0.001, "schedule": "constant", "batch_size": 256}
+        return common | {"loss": "vmax", "hidden": (100,), "input_window": 0.02, "lr": 0.001, "schedule": "constant", "batch_size": 256}

@@ -155,9 +155,7 @@ def _root(v: Tensor, i: Tensor, high: Tensor, constants: Constants, threshold: f
     return d
 
 
-def adjoint(
-    times: Tensor, fired: Tensor, current: Tensor, errors: Tensor, constants: Constants, threshold: float
-) -> tuple[Tensor, Tensor]:
+def adjoint(times: Tensor, fired: Tensor, current: Tensor, errors: Tensor, constants: Constants, threshold: float) -> tuple[Tensor, Tensor]:
     """Return ``lambda_V`` and ``lambda_I`` ``[B, M, S]`` at inputs ``times [B, S]``.
 
     ``fired``, ``current``, ``errors [B, M, K]``: times of the neurons' own spikes, currents at them, and ``dL/dt``.
