@@ -5,9 +5,9 @@ Two ratios of the time constants have a closed form, ``taus="equal"`` (Lambert W
 
     L = log sum_i exp(-(t_i - t_y) / (xi tau_s)) + alpha exp(t_y / (beta tau_s))        100, without gradient, where y is silent
 
-Dead neurons: where too many spikes of a layer are missing, weights are bumped instead of trained (``methods/nn/weight_bumping.py``). Guard: a
-neuron that a weight gradient of more than ``guard`` has, is not changed. Double precision, as in the code. All is in units of ``tau_s``, so the
-published settings, where it is 1, hold for any.
+Dead neurons: where too many spikes of a layer are missing, weights are bumped instead of trained (``methods/nn/weight_bumping.py``).
+Guard: a neuron that has a weight gradient of more than ``guard`` is not changed. Double precision, as in the code. All is in units of
+``tau_s``, so the published settings, where it is 1, hold for any.
 
 Weights start as ``N(mean, deviation)``. Matched track (ours): means that let neurons fire, deviations of .2 where the published .8 learns
 more slowly than a few epochs allow (8x8 digits), the largest fraction of missing spikes of hidden layers as published for Yin-Yang.

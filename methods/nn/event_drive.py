@@ -127,9 +127,10 @@ def drive(drivers: Drivers, weight: Tensor, constants: Constants) -> tuple[Tenso
 def climb(v: Tensor, i: Tensor, span: Tensor, constants: Constants, threshold: float) -> Tensor:
     """Return the log of the largest ``G = (V - theta) exp(d/tau_m)`` within ``span`` of each input, all of one shape.
 
-    -inf where G is not above 0, or ``span`` is negative: the input comes after the end.     ``v`` and ``i`` are potential and current right after it, without resets. G rises as long as I > theta. Since a reset takes off
-    ``theta exp(-d/tau_m)``, G is what V has to exceed ``theta sum exp(t/tau_m)`` of the neuron's own spikes by to fire (or 0 before the
-    first): it does not depend on them, and one look at all inputs serves all spikes.
+    -inf where G is not above 0, or ``span`` is negative (the input comes after the end). ``v`` and ``i`` are potential and current right
+    after the input, without resets; d counts from it, and G rises as long as I > theta. A spike at t' takes ``theta exp(-(t - t')/tau_m)``
+    off V, so with all spikes the neuron reaches theta where ``(V - theta) exp(t/tau_m)`` reaches ``theta sum exp(t'/tau_m)`` (0 before the
+    first): the left side does not depend on them, and one look at all inputs serves all spikes.
     """
     d = torch.minimum((i * (1 / threshold)).clamp_(min=1).log_().mul_(constants.tau_s), span).clamp_(min=0)
     leak, _, response = constants.course(d)

@@ -16,8 +16,8 @@ Kept for it are the time and the current I of each spike, and nothing else: what
 times the difference is ``tau_m / tau_s * h(d)``, which is how it is computed.) Grazing crossings, where ``I - theta`` vanishes, are held at
 ``GRAZING * theta`` (ours).
 
-Source: "Event-based backpropagation can compute exact gradients for spiking neural networks", Wunderlich, Pehle, Scientific Reports 11:12829,
-2021. The vectorised form is ours.
+Source: "Event-based backpropagation can compute exact gradients for spiking neural networks", Wunderlich, Pehle, Scientific Reports
+11:12829, 2021. The vectorised form is ours.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ GRAZING = 1e-3  # smallest I - theta of the adjoint, in thresholds
 class EventProp(EventLayer):
     """Neurons driven by spike times: ``[B, N, K]`` to ``[B, M, spikes]``, sorted, inf where there is no spike.
 
-    ``spikes`` is how many a neuron may fire, ``until`` the end of the simulation. The gradient is exact for weights and input times, as long
-    as no spike appears or vanishes.
+    ``spikes`` is how many a neuron may fire, ``until`` the end of the simulation. The gradient is exact for weights and input times, as
+    long as no spike appears or vanishes.
     """
 
     def __init__(
@@ -98,7 +98,8 @@ def simulate(
 ) -> tuple[Tensor, Tensor]:
     """Return the first spikes ``[B, M, K]`` of neurons and the currents at them (0 where there is no spike).
 
-    K is the largest number of spikes of a neuron, at least 1 and at most ``spikes``. ``times [B, S]`` of the inputs; ``potential``, ``current [B, M, S]`` of ``event_drive.drive``.
+    K is the largest number of spikes of a neuron, at least 1 and at most ``spikes``. ``times [B, S]`` of the inputs; ``potential`` and
+    ``current [B, M, S]`` of ``event_drive.drive``; no spike comes after ``until``.
     """
     batch, neurons, count = potential.shape
     found, at_spike = [], []
@@ -141,6 +142,7 @@ def _root(v: Tensor, i: Tensor, high: Tensor, constants: Constants, threshold: f
     top = v * leak + i * response
     d = high * (1 - (1 - ((threshold - v) / (top - v)).clamp(0, 1)).sqrt())  # of the parabola with its peak at ``high``
     near = 4 * torch.finfo(d.dtype).eps
+    rounding = near * (threshold + v.abs() + i)
     for _ in range(ROUNDS):
         leak, decay, response = constants.course(d)
         now, drive_now = v * leak + i * response, i * decay
@@ -148,7 +150,7 @@ def _root(v: Tensor, i: Tensor, high: Tensor, constants: Constants, threshold: f
         high, low = torch.where(above, d, high), torch.where(above, low, d)
         new = d - (now - threshold) * constants.tau_m / (drive_now - now)
         new = torch.where((new >= low) & (new <= high), new, (low + high) / 2)
-        done = bool((((new - d).abs() <= near * high) | ((now - threshold).abs() <= near * threshold)).all())
+        done = bool((((new - d).abs() <= near * high) | ((now - threshold).abs() <= rounding)).all())
         d = new
         if done:
             break

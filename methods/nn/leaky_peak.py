@@ -11,8 +11,8 @@ and gradients are sampled as everywhere: ``dL/dw_ji -= tau_s lambda_I,j``, ``e_i
 input spike moves with it: ``dV_max/dt_i = dV/dt`` just before (ours; the term is missing between spikes, where dV/dt = 0 at a maximum).
 Kept for the backward pass are ``t*`` and that slope, two numbers for each output neuron.
 
-Source: "Event-based backpropagation can compute exact gradients for spiking neural networks", Wunderlich, Pehle, Scientific Reports 11:12829,
-2021, and its code's LI layer.
+Source: "Event-based backpropagation can compute exact gradients for spiking neural networks", Wunderlich, Pehle, Scientific Reports
+11:12829, 2021, and its code's LI layer.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """``WeightBumping``: Fast & Deep's remedy for neurons that do not fire.
 
-A silent neuron has no spike time to differentiate. So where the fraction of missing spikes of a layer, over the neurons and samples of a
-batch, exceeds its limit, the gradient step is skipped, and a bump is added to all weights of the neurons of the first such layer that missed
-a spike for any sample of the batch. The bump starts at ``FIRST`` and doubles as long as the same layer stays in need.
+A silent neuron has no spike time to differentiate. So where the fraction of missing spikes of a layer, over the neurons and samples of
+a batch, exceeds its limit, the gradient step is skipped, and a bump is added to all weights of the neurons of the first such layer that
+missed a spike for any sample of the batch. The bump starts at ``FIRST`` and doubles as long as the same layer stays in need.
 
 Source: "Fast and energy-efficient neuromorphic deep learning with first-spike times" (Goeltz, Kriener et al., 2021), its code.
 """

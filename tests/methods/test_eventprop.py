@@ -322,10 +322,8 @@ def yin_yang(number, generator):
         if math.hypot(x - 0.5, y - 0.5) > 0.5:
             continue
         right, left = math.hypot(x - 0.75, y - 0.5), math.hypot(x - 0.25, y - 0.5)
-        if min(right, left) < 0.1:
-            kind = 2
-        else:
-            kind = int(not (right <= 0.1 or 0.1 < left <= 0.25 or (y > 0.5 and right > 0.25)))
+        yin = 0.1 < left <= 0.25 or (y > 0.5 and right > 0.25)
+        kind = 2 if min(right, left) < 0.1 else int(not yin)
         if classes.count(kind) < number // 3:
             points.append((x, y))
             classes.append(kind)
@@ -350,7 +348,7 @@ def test_answers_do_not_depend_on_how_many_instants_are_read_and_end_with_the_lo
 def test_vmax_loss_is_cross_entropy_and_input_dropout_silences_inputs():
     torch.manual_seed(0)
     task = Digits()
-    bound = Plugin(task, {"input_dropout": 0.9})
+    bound = Plugin(task, {"loss": "vmax", "input_dropout": 0.9})
     logits = torch.randn(4, 10)
     assert torch.equal(bound.spike_loss(logits, torch.arange(4)), F.cross_entropy(logits, torch.arange(4)))
     net, seen = bound.build().train(), []
@@ -366,13 +364,14 @@ def test_report_counts_what_is_stored():
     bound = Plugin(Digits())
     found = bound.report(bound.build())
     assert 2 <= found["stored_floats_per_spike"] < 20
-    assert found["silent"].keys() == {"0"}
+    assert found["silent"].keys() == {"0", "1"}
 
 
 def test_recipe_is_the_published_one():
     task = Digits()
     task.budget_name = "paper"
     bound = Plugin(task, track="recipe")
+    assert (bound.options.loss, bound.options.hidden_mean, bound.options.last_mean) == ("vmax", 4.0, 0.25)
     assert (bound.training.optimizer, bound.training.lr, bound.training.epochs, bound.training.batch_size) == ("adam", 1e-3, 100, 256)
     timed = Plugin(task, {"loss": "ttfs"}, track="recipe")
     assert (timed.training.schedule, timed.training.lr_factor, timed.options.hidden) == ("exponential", 0.95, (200,))
