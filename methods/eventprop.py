@@ -6,7 +6,7 @@ the current of each spike. Losses::
 
     vmax   cross-entropy of the highest potentials of leaky integrators that do not fire (``methods/nn/leaky_peak.py``)
     ttfs   -log softmax(-t/tau0)_y + alpha (exp(t_y/tau1) - 1) of the first spikes t of output neurons; a label that is silent has no
-           gradient, and the loss that it would have, were it to fire alone at the end of the simulation (ours)
+           gradient, and the loss that it would have if all fired together at the end of the simulation (ours)
 
 Weights start as ``N(mean, deviation)``, both given times the square root of the layer's inputs. Published in these units: (4, 2) hidden and
 (.25, .25) last for MNIST with V_max, (3.35, 1.74) and (13.2, 1.4) for Yin-Yang with first spikes. Matched track (ours): first spikes, as

@@ -101,7 +101,7 @@ def simulate(
     K is the largest number of spikes of a neuron, at least 1 and at most ``spikes``. ``times [B, S]`` of the inputs; ``potential`` and
     ``current [B, M, S]`` of ``event_drive.drive``; no spike comes after ``until``.
     """
-    batch, neurons, count = potential.shape
+    batch, neurons, _ = potential.shape
     found, at_spike = [], []
     rows = (current > threshold).any(2).flatten().nonzero().squeeze(1)  # where V reaches theta from below, I is above it
     free, drives, starts = potential.flatten(0, 1)[rows], current.flatten(0, 1)[rows], times[rows // neurons]

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from harness.meters.memory import SavedTensors
 from harness.plugin import UsageError
+from harness.registry import Registries
 from methods.eventprop import EventProp as Plugin
 from methods.nn.event_drive import Constants
 from methods.nn.event_layer import EventLinear
@@ -384,3 +385,13 @@ def test_what_cannot_be_is_refused():
         EventProp(2, 2, PUBLISHED, spikes=0)
     with pytest.raises(UsageError, match="loss"):
         Plugin(Digits(), {"loss": "count"})
+
+
+def test_frames_of_events_are_spike_times_that_it_learns_from():
+    torch.manual_seed(0)
+    task = Registries().task("events/digits-saccade")
+    bound = Plugin(task)
+    net, batch = bound.build().train(), next(task.batches("train", 4))
+    update = type("Update", (), {"minimise": staticmethod(lambda loss: loss.backward())})
+    assert bound.step(net, batch, update).isfinite()
+    assert all(p.grad.isfinite().all() and p.grad.count_nonzero() for p in net.parameters())
