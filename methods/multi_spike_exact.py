@@ -10,10 +10,13 @@ t_i of output neuron i::
 A neuron below its target count is pushed to earlier, hence more spikes. A silent neuron gets no gradient, and the method has no remedy;
 ``report`` has the fraction of silent neurons. One spike per neuron and ``loss=ttfs`` is Fast & Deep's setting (``fast_and_deep``).
 
-Networks: dense, or valid 5x5 convolutions each followed by 2x2 aggregation (the sorted merge of four trains). Matched track (ours): 100
-hidden neurons, K = 10 and 20, thresholds in proportion to the square root of the number of spikes that reach a layer (to the number, with
-weights of one sign), measured on 64 training samples before training: ``0.01`` and ``0.02 sqrt(S)`` are the thresholds .05 and .3 that
-learnt on 8x8 digits, and near those of the paper. Recipe track: the settings of the code.
+Networks: dense, or valid 5x5 convolutions each followed by 2x2 aggregation (the sorted merge of four trains). Matched track (ours): 200
+hidden neurons (on static/digits about as many weights as the reference network), K = 10 and 20, thresholds in proportion to the square root
+of the number of spikes that reach a layer (to the number, with weights of one sign), measured on 64 training samples before training:
+``0.01`` and ``0.02 sqrt(S)`` are the thresholds .05 and .3 that learnt on 8x8 digits, and near those of the paper. Weights and thresholds
+may be scaled together without a change of what the network does; ``weight_scale`` decides how much a step of Adam changes. With counts
+0.2 learnt faster than 1 (validation split of static/digits); with ``ttfs`` anything below 1 silenced the network. Recipe track: the
+settings of the code.
 """
 
 from __future__ import annotations
@@ -70,6 +73,7 @@ class MultiSpikeExact(EventExactMethod):
 
         loss: Literal["count", "ttfs"] = Field("count", description="spike counts of the output neurons, or times to their first spikes")
         network: Literal["dense", "conv"] = Field("dense", description="hidden layers only, or convolutions with aggregation before them")
+        hidden: tuple[int, ...] = Field((200,), description="neurons of the hidden layers of dense neurons")
         filters: tuple[int, ...] = Field((15, 40), description="network=conv: filters of the convolutions")
         kernel: int = Field(5, description="network=conv: side of a filter; smaller where the picture has no room", ge=1)
         threshold: tuple[float, ...] | None = Field(
@@ -86,6 +90,11 @@ class MultiSpikeExact(EventExactMethod):
         init: Literal["auto", "uniform", "positive", "normal"] = Field(
             "auto", description="weights uniform in -1..1 or 0..1, or normal; auto: uniform, with loss=ttfs positive"
         )
+        weight_scale: float | None = Field(
+            None,
+            description="factor of initial weights and measured thresholds: how far a step of Adam goes; None: 0.2, ttfs 1 (published: 1)",
+            gt=0,
+        )
         init_mean: float = Field(0.0, description="init=normal: mean of the weights (convergence study: 0 to 2.4)")
         init_deviation: float = Field(1.0, description="init=normal: standard deviation (convergence study: 0 to 2.4)", ge=0)
 
@@ -97,6 +106,7 @@ class MultiSpikeExact(EventExactMethod):
         o = self.options
         if o.network == "conv" and len(task.input_shape) != 3:
             raise UsageError(f"multi_spike_exact: network = 'conv' is for images, not for {task.name} of {list(task.input_shape)}")
+        self.scale = o.weight_scale or (1.0 if o.loss == "ttfs" else 0.2)
         self.layers = len(o.hidden) + 1 + (len(o.filters) if o.network == "conv" else 0)
         for name in ("threshold", "spikes"):
             values = getattr(o, name)
@@ -114,10 +124,11 @@ class MultiSpikeExact(EventExactMethod):
         several = 20 if place == self.layers - 1 else 10
         buffer = o.spikes[place] if o.spikes else (1 if o.loss == "ttfs" else several)
         layer = MultiSpike(synapse, Lif(theta, o.reset * theta, o.tau_s, buffer, o.simulated))
+        positive = o.init == "positive" or (o.init == "auto" and o.loss == "ttfs")
         if o.init == "normal":
-            nn.init.normal_(synapse.weight, o.init_mean, o.init_deviation)
-        elif o.init == "positive" or (o.init == "auto" and o.loss == "ttfs"):
-            nn.init.uniform_(synapse.weight, 0, 1)
+            nn.init.normal_(synapse.weight, o.init_mean * self.scale, o.init_deviation * self.scale)
+        else:
+            nn.init.uniform_(synapse.weight, 0.0 if positive else -self.scale, self.scale)
         return layer
 
     def layer(self, features_in: int, features_out: int, place: int) -> MultiSpike:
@@ -158,7 +169,8 @@ class MultiSpikeExact(EventExactMethod):
                 inputs = float(fired(times).flatten(1).sum(1).mean())
                 if isinstance(part.synapse, EventConv2d):  # as many as fall on one filter, were they evenly spread
                     inputs *= part.synapse.weight[0, 0].numel() / times[0, 0, ..., 0].numel()
-                part.set_threshold((final if part is last else hidden) * max(inputs, 1.0) ** power, self.options.reset)
+                gain = (final if part is last else hidden) * self.scale
+                part.set_threshold(gain * max(inputs, 1.0) ** power, self.options.reset)
             times = part(times)
 
     # Losses ---------------------------------------------------------------------------------------------------------
@@ -178,7 +190,7 @@ class MultiSpikeExact(EventExactMethod):
     def ttfs_loss(self, times: Tensor, targets: Tensor) -> Tensor:
         """Return the mean over the batch of ``-ln p_label``; a silent neuron has ``exp(-inf) = 0`` and no error.
 
-        The loss of a sample whose label's neuron is silent, infinite, is given as if it fired at the end of the simulation.
+        Where the label's neuron is silent the loss is infinite; it is given as if silent neurons fired at the end of the simulation.
         """
         o = self.options
         t = first(times)
@@ -187,7 +199,7 @@ class MultiSpikeExact(EventExactMethod):
         label = torch.zeros_like(spiked).scatter(1, targets.unsqueeze(1), True)
         p = torch.where(spiked, -t.detach() / o.tau_loss, -SILENT).softmax(1).nan_to_num(0.0)
         errors = torch.where(spiked, (label.to(p.dtype) - p) / o.tau_loss, 0)
-        assumed = torch.where(spiked | ~label, t.detach(), o.simulated)
+        assumed = torch.where(spiked | spiked[label].unsqueeze(1), t.detach(), o.simulated)
         value = -(-assumed / o.tau_loss).log_softmax(1)[label]
         return (value + (errors * (kept - kept.detach())).sum(1)).mean()
 
@@ -201,10 +213,11 @@ class MultiSpikeExact(EventExactMethod):
     def recipe(self, task: Task) -> dict[str, Any]:
         """Return the settings of the code: runs on Fashion-MNIST and MNIST (count, TTFS, convolutions); else as on MNIST with counts.
 
-        ``--set loss=ttfs`` and ``--set network=conv`` choose among the runs. Published thresholds hold for images of 28x28 in grey.
+        ``loss=ttfs`` and ``network=conv`` choose among the runs. Published thresholds hold for grey images of 28x28; elsewhere they are
+        measured. The learning rate is halved every tenth of the epochs as long as that brings it nearer to the published least, 1e-4.
         """
-        common: dict[str, Any] = {"optimizer": "adam", "weight_decay": 0.0, "augment": False, "schedule": "constant"}
-        falling = {"schedule": "drops", "lr_factor": 0.5, "milestones": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)}
+        common: dict[str, Any] = {"optimizer": "adam", "weight_decay": 0.0, "augment": False, "schedule": "constant", "weight_scale": 1.0}
+        falling = {"schedule": "drops", "lr_factor": 0.5}
         published = tuple(task.input_shape) == (1, 28, 28)
         if self.given.get("loss") == "ttfs":
             found = {"hidden": (800,), "threshold": (0.7, 2.0), "spikes": (1, 1), "simulated": 1.0, "tau_loss": 0.005}
@@ -212,9 +225,11 @@ class MultiSpikeExact(EventExactMethod):
         elif self.given.get("network") == "conv":
             found = {"hidden": (300,), "threshold": (0.04, 0.8, 0.6, 0.3), "spikes": (1, 3, 10, 30), "target_true": 30.0}
             found |= {"lr": 0.003, "batch_size": 20, "epochs": 100, "augment": True, **falling}
+            found |= {"milestones": (0.1, 0.2, 0.3, 0.4, 0.5)}
         elif task.card.name == "static/fashion-mnist":
             found = {"hidden": (400, 400), "threshold": (0.13, 0.45, 0.7), "spikes": (5, 5, 20)}
             found |= {"lr": 0.0005, "batch_size": 5, "epochs": 100, **falling}
+            found |= {"milestones": (0.1, 0.2)}
         else:
             found = {"hidden": (800,), "threshold": (0.2, 1.3), "spikes": (30, 30), "lr": 0.003, "batch_size": 50, "epochs": 100}
         if not published or not {"hidden", "filters"}.isdisjoint(self.given):
