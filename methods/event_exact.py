@@ -67,6 +67,10 @@ class EventExactMethod(Method):
     def answer(self, output: Tensor, instants: Tensor) -> Tensor:
         """Return the finite scores ``[T, B, classes]`` as of each of the ``instants [T]`` (seconds), the largest wins."""
 
+    def answers(self, net: nn.Module, times: Tensor, instants: Tensor) -> Tensor:
+        """Return the scores ``[T, B, classes]`` for input ``times`` as of each of the ``instants [T]``, in one event-driven run."""
+        return self.answer(net(times), instants)
+
     # What follows from it -------------------------------------------------------------------------------------------
 
     def build(self) -> nn.Module:
@@ -102,7 +106,7 @@ class EventExactMethod(Method):
 
     def predict(self, net: nn.Module, inputs: Tensor) -> Prediction:
         """Return the answers as of ``steps`` instants of the simulated time, in one event-driven run."""
-        return Prediction.at_every_step(self.answer(net(self.encode(inputs)), self.instants(self.steps)))
+        return Prediction.at_every_step(self.answers(net, self.encode(inputs), self.instants(self.steps)))
 
     @torch.no_grad()
     def report(self, net: nn.Module) -> dict[str, Any]:
@@ -114,11 +118,11 @@ class EventExactMethod(Method):
         net.eval()
         batch = next(self.task.batches("test", batch_size=REPORTED))
         layers = {name: module for name, module in net.named_modules() if isinstance(module, EventLayer) and module.spiking}
-        with Watch(layers.values()) as seen:
-            output = net(self.encode(batch.inputs))
-        numbers = [counts(times).flatten(1) for times in seen.outputs]
         instants = self.instants(READ)
-        decided = self.answer(output, instants).argmax(-1)
+        with Watch(layers.values()) as seen:
+            answers = self.answers(net, self.encode(batch.inputs), instants)
+        numbers = [counts(times).flatten(1) for times in seen.outputs]
+        decided = answers.argmax(-1)
         changed = (decided != decided[-1]).long()
         last_change = (changed * torch.arange(1, READ + 1, device=changed.device).unsqueeze(1)).amax(0)
         return {
