@@ -14,9 +14,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 
 class UsageError(ValueError):
@@ -90,9 +90,20 @@ class ProbeCard(Card):
 
 
 class Options(BaseModel):
-    """Base of a plugin's settings: typed, frozen, and closed (an unknown name is an error)."""
+    """Base of a plugin's settings: typed, frozen, and closed (an unknown name is an error).
+
+    On the command line the parts of a tuple are joined by ``/``: ``multi_spike_exact[hidden=400/400]``.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        tuples = {name for name, field in cls.model_fields.items() if get_origin(field.annotation) is tuple}
+        return {name: value.split("/") if name in tuples and isinstance(value, str) else value for name, value in given.items()}
 
 
 class Plugin:

@@ -40,11 +40,15 @@ class RunSpec(BaseModel):
     def label(self) -> str:
         """Return the method as tables show it: ``ottt[update=online]``, with ``@T=8`` when steps were asked for."""
         cut = {name: value for name, value in (("samples", self.samples), ("depth", self.depth)) if value is not None}
-        shown = {
-            name: str(value).lower() if isinstance(value, bool) else value for name, value in {**self.options, **self.training}.items()
-        }
-        options = ",".join(f"{k}={v}" for k, v in sorted({**shown, **cut}.items()))
+        options = ",".join(f"{k}={_shown(v)}" for k, v in sorted({**self.options, **self.training, **cut}.items()))
         return self.method + (f"[{options}]" if options else "") + (f"@T={self.steps}" if self.steps else "")
+
+
+def _shown(value: Any) -> str:
+    """Return a value as it is written on the command line."""
+    if isinstance(value, (list, tuple)):
+        return "/".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 OWN = "own"  # what ``--against`` takes in place of a method: for each method the baseline that its card names

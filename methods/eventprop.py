@@ -50,6 +50,7 @@ class EventProp(EventExactMethod):
         family="event-exact",
         summary="Simulate LIF neurons from spike to spike and integrate an adjoint system backward that jumps at the recorded spikes.",
         compared_with=("stbp", "multi_spike_exact", "fast_and_deep"),
+        baseline="stbp",
         claims=(
             Claim("saved_bytes", "property", None, "any", "state is stored at spikes only, not at every time step", ABSTRACT, "stbp"),
             Claim("test_accuracy", "property", None, "static/mnist", "learns MNIST with V_max loss, two layers of LIF neurons", ABSTRACT),

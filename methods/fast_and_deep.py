@@ -77,6 +77,7 @@ class FastAndDeep(EventExactMethod):
         family="event-exact",
         summary="One spike per neuron at a time that has a closed form (Lambert W or logarithm), with closed-form derivatives.",
         compared_with=("stbp", "eventprop", "multi_spike_exact"),
+        baseline="stbp",
         claims=(
             Claim("test_accuracy", "value", 0.9737, "static/mnist", "784-350-10, equal time constants (best of 151: 0.9755)", CHECKPOINT),
             Claim("test_accuracy", "value", 0.9720, "static/mnist", "16x16 pixels, 256-128-10 (best: 0.9747)", CHECKPOINT),

@@ -52,6 +52,7 @@ class MultiSpikeExact(EventExactMethod):
         family="event-exact",
         summary="Spike times of LIF neurons in closed form, several per neuron, differentiated exactly through inputs and own resets.",
         compared_with=("stbp", SINGLE, "eventprop"),
+        baseline="fast_and_deep",
         claims=(
             *(
                 Claim("test_accuracy", "property", None, task, f"{net}; above single-spike training", ABSTRACT, SINGLE)
@@ -63,7 +64,15 @@ class MultiSpikeExact(EventExactMethod):
             ),
             Claim("target_time", "property", None, "any", "faster convergence than single-spike training", ABSTRACT, SINGLE),
             Claim("spikes", "property", None, "any", "sparsity similar to single-spike training", ABSTRACT, SINGLE),
-            Claim("saved_bytes", "property", None, "any", "grows with spikes, not with time steps: there are none", "README", "stbp"),
+            Claim(
+                "saved_bytes",
+                "property",
+                None,
+                "any",
+                "grows with spikes, not with time steps: there are none",
+                "ours, from the algorithm",
+                "stbp",
+            ),
         ),
         reconstructed="thresholds and network of the matched track, frames of events as spike times, windows of long streams, clamp of x",
     )

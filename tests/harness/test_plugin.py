@@ -26,6 +26,19 @@ def test_options_cannot_be_changed_after_they_were_resolved():
         Example().options.leak = 0.1
 
 
+def test_the_parts_of_a_tuple_are_given_with_strokes():
+    class Layered(Plugin):
+        card = Card("layered", "-", "-", "-", 2026, "direct", "-")
+
+        class Options(plugin.Options):
+            hidden: tuple[int, ...] = (100,)
+
+    assert Layered({"hidden": "400/30"}).options.hidden == (400, 30)
+    assert Layered({"hidden": (5,)}).options.hidden == Layered({"hidden": "5"}).options.hidden == (5,)
+    with pytest.raises(UsageError, match="layered: option hidden.* = 'x'"):
+        Layered({"hidden": "400/x"})
+
+
 def test_an_unknown_option_names_the_nearest():
     with pytest.raises(UsageError, match=r"^example has no option 'leek'; did you mean 'leak'\?$"):
         Example({"leek": 1})

@@ -52,6 +52,10 @@ def test_the_label_writes_booleans_as_users_do():
     assert RunSpec(method="rev_snn", task="static/digits", options={"reversible": False}).label == "rev_snn[reversible=false]"
 
 
+def test_the_label_joins_the_parts_of_a_tuple_as_users_do():
+    assert RunSpec(method="x", task="static/digits", options={"hidden": (400, 30)}).label == "x[hidden=400/30]"
+
+
 @pytest.mark.parametrize("wrong", [{"seed": -1}, {"steps": 0}, {"threads": 0}, {"precision": "fp8"}, {"track": "fair"}, {"nonsense": 1}])
 def test_a_spec_refuses_values_that_make_no_sense(wrong):
     with pytest.raises(ValidationError):
