@@ -1,5 +1,7 @@
 # make bench: the leaderboard on the embedded data.   make test: lint, type checks, tests.   Both set up .venv first.
 PYTHON ?= python3
+# Processes that tests run in; each takes up to 1 GB of memory.
+WORKERS ?= 2
 BIN := .venv/bin
 READY := .venv/.ready
 
@@ -9,7 +11,7 @@ bench: $(READY)
 	$(BIN)/spikebench bench
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 lint: $(READY)
 	$(BIN)/ruff check .
