@@ -18,17 +18,15 @@ Never computed by dividing through the product of all alpha, which underflows. B
 "triton"      the scan of ``methods.nn.recurrence_triton`` in that operation, on CUDA; on request, as it was not measured on a GPU
 
 All but the reference keep X, alpha and H for the backward pass. "auto" is native where it can be, else "serial" for few steps or many
-neurons and "log_depth" beyond. How many times as fast as PSN (``methods.nn.psn``), 128 neurons, forward + backward, one thread of a busy
-machine, minima of interleaved runs; PSN took 36 ms at 1k and 13.6 s at 16k:
+neurons and "log_depth" beyond. How many times as fast as PSN (``methods.nn.psn``), 128 neurons, forward + backward, one thread
+(``python -m suites.regression.lengths``); PSN took 12 ms at 1k and 3.5 s at 16k:
 
 ==========================  =====  =====  =====  =====  =====
 T                              1k     2k     4k     8k    16k
 ==========================  =====  =====  =====  =====  =====
-native                         48     94     62     96    256
-log_depth                      13     11     23     35     75
-chunked                       2.4    4.2    8.5     17     27
-native, full gate             2.4    4.2    7.5     15     30
-log_depth, full gate          1.8    3.2    6.1     12     27
+native                         12     27     43     89    216
+log_depth                     3.9    8.4     16     36     95
+native, full gate             1.7    3.3    6.0     12     32
 ==========================  =====  =====  =====  =====  =====
 
 Source: "Parallel Training in Spiking Neural Networks" (Huang et al., 2026), equations as given by a public digest; the start of the
