@@ -1,6 +1,7 @@
 """``spikebench scale``: memory and time of methods at several T, batch sizes, lengths or depths, with fitted slopes.
 
-Each point is an ordinary run of one short epoch, with a record: enough steps for the memory figures and a median of times.
+Each point is an ordinary run of one short epoch, with a record: enough steps for the memory figures and a median of times. What it
+learned is not tried on longer sequences.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from harness.matrix import Selection, plans, specs
 from harness.metrics import metric
 from harness.plugin import UsageError, did_you_mean
 from harness.registry import Registries
+from harness.report.baselines import baselines
 from harness.report.scaling import Curve, render
 from harness.spec import OWN, RunSpec, parse_variant
 from harness.store import Store
@@ -72,7 +74,7 @@ def scale(
         device = next((row["device"] for row in by_key.values()), "")
         if style != "csv":
             typer.echo(f"{selection.tasks[0]}, {selection.budget} budget, {selection.track} track, over {over}, on {device}\n")
-        typer.echo(render(curves, over, style, against))
+        typer.echo(render(curves, over, style, baselines(against, [curve.label for curve in curves], registries)))
     for reason in dict.fromkeys(f"  {p.spec.method}: cannot run here: {p.skip}" for p in every if p.skip):
         typer.echo(reason, err=True)
     if any(record.status != "ok" for record in records):

@@ -15,7 +15,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,10 +76,10 @@ class Curve:
         return fit(*zip(*points, strict=True)) if len(points) > 1 else None
 
 
-def render(curves: Sequence[Curve], over: str, style: str, against: str = "") -> str:
+def render(curves: Sequence[Curve], over: str, style: str, against: Mapping[str, str] | None = None) -> str:
     """Return a table per metric (rows are methods, columns values of ``over``), or in csv a line per point.
 
-    ``against`` is the label of a curve whose value at each point stands as a ratio behind those of the others, ``(0.27x)``.
+    ``against`` says for labels of curves which other curve they are compared with: the ratio stands behind each value, ``(0.27x)``.
     """
     if style == "csv":
         text = io.StringIO()
@@ -97,7 +97,9 @@ def render(curves: Sequence[Curve], over: str, style: str, against: str = "") ->
         rows = []
         for curve in chosen:
             cells = [format_value(curve.metric, value, scale=unit).removesuffix(f" {unit.unit}") for value in curve.y]
-            base = next((other.y for other in chosen if other.label == against and other is not curve), [None] * len(cells))
+            base = next(
+                (other.y for other in chosen if other.label == (against or {}).get(curve.label) and other is not curve), [None] * len(cells)
+            )
             cells = [f"{cell} ({a / b:.2f}x)" if a is not None and b else cell for cell, a, b in zip(cells, curve.y, base, strict=True)]
             line = curve.fit()
             if line is None:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 
 import numpy as np
 import pytest
@@ -67,7 +68,9 @@ def test_a_table_has_a_row_per_method_in_one_unit_and_says_how_it_grows():
 
 def test_ratios_to_one_of_the_methods_stand_behind_the_figures():
     of = metric("saved_bytes")
-    text = render([Curve("a", of, [1, 2], [10.0, 30.0]), Curve("b", of, [1, 2], [40.0, None])], "steps", "github", against="b")
+    text = render(
+        [Curve("a", of, [1, 2], [10.0, 30.0]), Curve("b", of, [1, 2], [40.0, None])], "steps", "github", against={"a": "b", "b": "b"}
+    )
     assert "10.00 (0.25x)" in text and text.count("x)") == 1
 
 
@@ -125,6 +128,19 @@ def test_saved_memory_of_back_propagation_through_time_is_linear_in_t_and_that_o
     assert outcome.status == 0, outcome
     found = {line["method"]: line["verdict"] for line in csv.DictReader(io.StringIO(outcome.out))}
     assert found == {"stbp": "linear", "ottt": "constant"}
+
+
+@pytest.mark.slow
+def test_lengths_are_compared_with_a_method_that_runs_besides_and_not_tried_beyond(command, tmp_path):
+    outcome = command(
+        *("scale", "-t", "sequences/adding", "-m", "stbp", "--over", "length", "--values", "8,16", "--metrics", "saved_bytes"),
+        *("--set", "batch_size=8", "--set", "lr=0.01", "--against", "ann", "--format", "github", "--results", str(tmp_path)),
+    )
+    assert outcome.status == 0, outcome
+    rows = {line.split("|")[1].strip(): line for line in outcome.out.splitlines() if "lr=0.01" in line}
+    assert rows["stbp[lr=0.01]"].count("x)") == 2 and "x)" not in rows["ann[lr=0.01]"]
+    records = [json.loads(path.read_text()) for path in tmp_path.glob("*.json")]
+    assert len(records) == 4 and not any(record["accuracy"]["extrapolation"] for record in records)
 
 
 @pytest.mark.parametrize(
