@@ -93,7 +93,7 @@ class Psn(SpikingMethod):
         "frames of CIFAR10-DVS keep the task's size; mixup, cutmix, random erasing and TrivialAugment of the recipes are not there",
     )
 
-    heads = ("classify", "detect", "segment", "regress")  # with an answer per step, the full PSN would see the steps to come
+    heads = ("classify", "detect", "segment", "regress", "per_step")
 
     class Options(plugin.Options):
         """Variant of the neuron, network and loss."""
@@ -126,6 +126,9 @@ class Psn(SpikingMethod):
             raise UsageError(f"psn: width is of net=columns and net=cifar, not of net={o.net}")
         if o.tet and (task.head.kind != "classify" or task.readout != "mean"):
             raise UnfitError(f"psn: tet asks for one class per sample and the mean over time; {task.card.name} has other answers")
+        if task.head.kind == "per_step" and o.variant in ("psn", "masked"):
+            why = f"{task.name} asks for an answer at every step, and variant={o.variant} would have seen the steps to come"
+            raise UnfitError(f"psn: {why}; allowed: sliding, lif, plif, lif_no_reset")
         if o.ann_share and o.variant not in ("psn", "masked", "sliding"):
             raise UsageError(f"psn: ann_share is for parallel neurons, not for variant={o.variant}; allowed: psn, masked, sliding")
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import typer
 from tabulate import tabulate
 
+from harness.method import Method
 from harness.metrics import METRICS, TASK_METRICS
-from harness.plugin import UsageError, did_you_mean
+from harness.plugin import UnfitError, UsageError, did_you_mean
 from harness.registry import Registries
 from harness.task import Task
 
@@ -48,10 +49,21 @@ def _methods(registries: Registries, task: str, style: str) -> tuple[list[str], 
             continue
         options = ", ".join(f"{key}={field.default}" for key, field in method.Options.model_fields.items())
         row = [name, method.card.family, str(method.card.year), method.card.summary, options, registries.methods.origin(name)]
-        rows.append(row[:4] + [asked.unavailable() or method.supports(asked) or "yes"] if asked else row)
+        rows.append(row[:4] + [asked.unavailable() or _unfit(method, asked) or "yes"] if asked else row)
     if style == "github" and asked is None:
         return ["method", "family", "paper", "about"], rows
     return ["method", "family", "year", "about", *([f"runs on {task}"] if asked else ["options", "defined in"])], rows
+
+
+def _unfit(method: type[Method], task: Task) -> str | None:
+    """Return why a method cannot do a task with its default options, or None."""
+    try:
+        reason = method.supports(task)
+        if reason is None:
+            method(task)
+    except UnfitError as error:
+        reason = str(error)
+    return reason
 
 
 def _tasks(registries: Registries, _: str, style: str) -> tuple[list[str], list[list[str]]]:

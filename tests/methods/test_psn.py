@@ -10,7 +10,7 @@ from torch import nn
 
 from harness.loop import train
 from harness.meters.memory import SavedTensors
-from harness.plugin import UsageError
+from harness.plugin import UnfitError, UsageError
 from harness.registry import Registries
 from harness.task import Backbone, Data
 from methods.nn.neuron import LIF
@@ -441,3 +441,16 @@ def test_inputs_that_are_too_small_for_a_network_are_refused():
         Psn(Digits(), {"net": "vgg"}).build()
     with pytest.raises(UsageError, match="1 pixels cannot be halved 2 times"):
         Psn(Registries().task("sequences/digits-pixels"), {"net": "columns"}).build()
+
+
+def test_an_answer_at_every_step_is_for_variants_that_do_not_see_the_steps_to_come():
+    task = Registries().task("sequences/copy-memory[length=5]", "smoke")
+    for variant in ("psn", "masked"):
+        with pytest.raises(UnfitError, match=f"variant={variant} would have seen the steps to come; allowed: sliding"):
+            Psn(task, {"variant": variant})
+    method = Psn(task, {"variant": "sliding", "order": 3})
+    net, x = method.build().eval(), torch.rand(method.steps, 2, *task.input_shape)
+    later = x.clone()
+    later[10:] = 0
+    with torch.no_grad():
+        assert net(x)[:10].equal(net(later)[:10])
