@@ -12,8 +12,7 @@ gradient, arctan surrogate (alpha 2). Blocks: the layers of the matched network,
 ResNet-9 in 3 and ResNet-11 in 4 blocks (``net``). Every block is trained for as many epochs as the end-to-end baseline. Only abstract and
 outline of the paper could be read; steps 2 to 4 and all numbers are ours.
 
-Baselines: ``blocks=1``, the same network end to end; ``exit=False``, a single exit; ``combine=False``, answers of one block alone.
-Thresholds: as given, or with ``thresholds=validation`` the cheapest ones that cost held-out accuracy ``tolerance`` at most. Costs in the
+Baselines: ``blocks=1``, end to end; ``exit=False``, a single exit; ``combine=False``, answers of one block alone. Thresholds: as given, or with ``thresholds=validation`` the cheapest ones that cost held-out accuracy ``tolerance`` at most. Costs in the
 report: by the model of ``methods/nn/block_costs.py``, beside what is measured (``block_meter.py``, ``spike_driven.py``).
 """
 
@@ -61,7 +60,7 @@ class BlocTrain(SpikingMethod):
         family="block-wise",
         summary="Train blocks one after the other with local classifiers, deeper ones on hard classes only; easy inputs exit early.",
         compared_with=("stbp",),
-        baseline="stbp",
+        baseline="bloctrain[blocks=1]",
         claims=(
             Claim("saved_bytes", "ratio", 1 / 2.95, "static/cifar10", f"{NET}; training memory, 'up to'", PAPER, "stbp"),
             Claim("synops", "ratio", 1 / 1.89, "static/cifar10", f"{NET}; operations per inference with early exit", PAPER, "stbp"),
