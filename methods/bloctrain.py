@@ -12,9 +12,8 @@ gradient, arctan surrogate (alpha 2). Blocks: the layers of the matched network,
 ResNet-9 in 3 and ResNet-11 in 4 blocks (``net``). Every block is trained for as many epochs as the end-to-end baseline. Only abstract and
 outline of the paper could be read; steps 2 to 4 and all numbers are ours.
 
-Baselines: ``blocks=1``, end to end; ``exit=False``; ``combine=False``, answers of one block alone. ``thresholds=validation``: the cheapest
-thresholds that cost held-out accuracy ``tolerance`` at most. Costs in the report: by the model of ``methods/nn/block_costs.py``, beside
-what is measured (``block_meter.py``, ``spike_driven.py``).
+Baselines: ``blocks=1``, end to end; ``exit=False``; ``combine=False``, a block's answer alone. ``thresholds=validation``: the cheapest that
+cost held-out accuracy ``tolerance`` at most. Report: the model of ``block_costs`` beside what is measured (``block_meter``, ``spike_driven``).
 """
 
 from __future__ import annotations
