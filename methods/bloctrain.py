@@ -13,7 +13,7 @@ ResNet-9 in 3 and ResNet-11 in 4 blocks (``net``). Every block is trained for as
 outline of the paper could be read; steps 2 to 4 and all numbers are ours.
 
 Baselines: ``blocks=1``, end to end; ``exit=False``; ``combine=False``, a block's answer alone. ``thresholds=validation``: the cheapest that
-cost held-out accuracy ``tolerance`` at most. Report: the model of ``block_costs`` beside what is measured (``block_meter``, ``spike_driven``).
+cost held-out accuracy ``tolerance`` at most. Report: the model of ``block_costs`` beside what is measured (``block_meter`` and others).
 """
 
 from __future__ import annotations
