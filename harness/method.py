@@ -151,7 +151,10 @@ class Method(Plugin, ABC):
 
     @classmethod
     def supports(cls, task: Task) -> str | None:
-        """Return why this method cannot do ``task``, or None if it can. A table shows the reason, never a blank."""
+        """Return why this method cannot do ``task``, or None if it can. A table shows the reason, never a blank.
+
+        What only some options cannot do, ``__init__`` refuses with ``harness.plugin.UnfitError``: that too leaves out the pair alone.
+        """
         suite = task.card.name.split("/")[0]
         if suite in cls.cannot:
             return cls.cannot[suite]

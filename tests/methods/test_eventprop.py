@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from central_differences import differences, relative
 
 from harness.meters.memory import SavedTensors
 from harness.plugin import UsageError
@@ -42,25 +43,6 @@ def weighted(times, seed=1):
     """A sum of the spike times with random factors."""
     factors = torch.randn(*times.shape[:2], 10, dtype=DOUBLE, generator=torch.Generator().manual_seed(seed))[:, :, : times.shape[2]]
     return (torch.where(times.isfinite(), times, 0) * factors).sum()
-
-
-def differences(loss, values, step=1e-6):
-    """Central differences of ``loss()`` by each finite element of ``values``, changed in place."""
-    found, flat = torch.zeros_like(values), values.detach().view(-1)
-    with torch.no_grad():
-        for i in range(flat.numel()):
-            kept = flat[i].item()
-            if math.isfinite(kept):
-                flat[i] = kept + step
-                above = loss().item()
-                flat[i] = kept - step
-                found.view(-1)[i] = (above - loss().item()) / (2 * step)
-                flat[i] = kept
-    return found
-
-
-def relative(found, wanted):
-    return ((found - wanted).norm() / wanted.norm()).item()
 
 
 def walked(times, weight, constants, dt=1e-4, end=60.0):

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from central_differences import differences, relative
 from scipy.special import lambertw
 
 from harness.plugin import UsageError
@@ -38,25 +39,6 @@ def inputs(batch=3, features=6, window=3.0):
 def weighted(times):
     factors = torch.randn(times.shape, dtype=DOUBLE, generator=torch.Generator().manual_seed(1))
     return (torch.where(times.isfinite(), times, 0) * factors).sum()
-
-
-def differences(loss, values, step=1e-6):
-    """Central differences of ``loss()`` by each finite element of ``values``, changed in place."""
-    found, flat = torch.zeros_like(values), values.detach().view(-1)
-    with torch.no_grad():
-        for i in range(flat.numel()):
-            kept = flat[i].item()
-            if math.isfinite(kept):
-                flat[i] = kept + step
-                above = loss().item()
-                flat[i] = kept - step
-                found.view(-1)[i] = (above - loss().item()) / (2 * step)
-                flat[i] = kept
-    return found
-
-
-def relative(found, wanted):
-    return ((found - wanted).norm() / wanted.norm()).item()
 
 
 def published(times, weights, constants, threshold=1.0):
