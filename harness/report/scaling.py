@@ -97,9 +97,8 @@ def render(curves: Sequence[Curve], over: str, style: str, against: Mapping[str,
         rows = []
         for curve in chosen:
             cells = [format_value(curve.metric, value, scale=unit).removesuffix(f" {unit.unit}") for value in curve.y]
-            base = next(
-                (other.y for other in chosen if other.label == (against or {}).get(curve.label) and other is not curve), [None] * len(cells)
-            )
+            of = (against or {}).get(curve.label)
+            base = next((other.y for other in chosen if other.label == of and other is not curve), [None] * len(cells))
             cells = [f"{cell} ({a / b:.2f}x)" if a is not None and b else cell for cell, a, b in zip(cells, curve.y, base, strict=True)]
             line = curve.fit()
             if line is None:

@@ -26,15 +26,6 @@ from methods.nn.synapse import AvgPool2d
 from suites.classification import ClassificationTask
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Tensors are small here: threads would only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 class Bars(ClassificationTask):
     """Noisy images with one bright row; its place is the class."""
 

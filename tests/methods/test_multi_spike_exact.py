@@ -18,14 +18,6 @@ from methods.nn.spike_times import SILENT, counts
 from suites.classification import ClassificationTask
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 class Pictures(ClassificationTask):
     """Random pictures of four classes, normalised as a task may; each class has its own bright row."""
 

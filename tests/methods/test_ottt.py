@@ -28,15 +28,6 @@ CLASSES = 4
 SAME_NETWORK = {"norm": "sws", "surrogate": "sigmoid", "reset": "soft"}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Tensors are small here: threads would only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 class Clips(ClassificationTask):
     """Random films: no two steps are alike."""
 

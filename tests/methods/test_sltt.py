@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from counting_update import CountingUpdate
 from torch import nn
 
 from harness.loop import train
@@ -27,15 +28,6 @@ from suites.classification import ClassificationTask
 
 CLASSES = 4
 OTTTS_NETWORK = {"norm": "sws", "surrogate": "sigmoid", "loss_target": "onehot"}
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Tensors are small here: threads would only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class Films(ClassificationTask):
@@ -70,28 +62,6 @@ class Letters(Films):
         return F.cross_entropy(output.flatten(0, 1), targets.flatten())
 
 
-class Counter:
-    """An update that changes nothing and counts."""
-
-    def __init__(self, net):
-        self.net, self.backwards, self.applied = net, 0, 0
-
-    def zero_grad(self):
-        self.net.zero_grad()
-
-    def backward(self, loss):
-        self.backwards += 1
-        loss.backward()
-
-    def apply(self):
-        self.applied += 1
-
-    def minimise(self, loss):
-        self.zero_grad()
-        self.backward(loss)
-        self.apply()
-
-
 def gradients(net):
     return {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
 
@@ -109,7 +79,7 @@ def make(method=Sltt, task=None, seed=3, **options):
 
 def learn(bound, net, batch):
     """Return the gradients of one batch by the method's own step."""
-    update = Counter(net)
+    update = CountingUpdate(net)
     bound.step(net, batch, update)
     assert update.applied == 1
     return gradients(net)
@@ -242,7 +212,7 @@ def test_3_the_harness_measures_that_cosine_weight_by_weight():
 def peak(steps, **options):
     bound, net, batch = make(task=Films(steps), **options)
     with SavedTensors(net) as meter:
-        bound.step(net, batch, Counter(net))
+        bound.step(net, batch, CountingUpdate(net))
     return meter.peak
 
 
@@ -269,13 +239,13 @@ def test_7_the_reset_takes_no_part_in_the_gradient():
 
 def test_baseline_is_back_propagation_through_time_on_the_same_network_and_loss():
     bound, net, batch = make(rule="bptt", leak=0.5)
-    update = Counter(net)
+    update = CountingUpdate(net)
     loss = bound.step(net, batch, update)
     found = gradients(net)
     assert (update.backwards, update.applied) == (1, 1)
     twin, net, batch = make(leak=0.5)
     assert error(found, bptt(twin, net, batch)) < 1e-14
-    assert loss.item() == pytest.approx(twin.step(net, batch, Counter(net)).item())
+    assert loss.item() == pytest.approx(twin.step(net, batch, CountingUpdate(net)).item())
     assert bound.report(net)["backward_calls"] == 1
     assert bound.report(net)["steps_per_backward"] == 5
     assert twin.report(net)["backward_calls"] == 5
@@ -287,7 +257,7 @@ def test_normalisation_sees_one_step_at_a_time_and_remembers_every_one():
     assert norms
     assert all(type(norm) is StepBatchNorm for norm in norms)
     first = net.backbone.stages[0][0]
-    bound.step(net, batch, Counter(net))
+    bound.step(net, batch, CountingUpdate(net))
     mean = torch.zeros(3, dtype=torch.float64)
     for x in batch.inputs.transpose(0, 1):
         mean = 0.9 * mean + 0.1 * F.conv2d(x, first.synapse.weight, padding=1).mean((0, 2, 3))
@@ -319,7 +289,7 @@ def test_every_step_is_trained_on_its_own_answer_where_it_has_one():
     losses = [F.cross_entropy(outputs[t], batch.targets[:, t]) for t in range(4)]
     wanted = sum(torch.autograd.grad(loss, net.head.readout.weight, retain_graph=True)[0] for loss in losses) / 4
     assert (found["head.readout.weight"] - wanted).abs().max() < 1e-12  # exact: the read-out has no memory
-    assert bound.step(net, batch, Counter(net)).item() == pytest.approx(sum(losses).item() / 4)
+    assert bound.step(net, batch, CountingUpdate(net)).item() == pytest.approx(sum(losses).item() / 4)
 
 
 def test_errors_do_not_pass_to_past_inputs_of_a_delay_line():

@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 import torch
+from counting_update import CountingUpdate
 
 from harness.meters.memory import SavedTensors
 from harness.plugin import UsageError
@@ -36,23 +37,6 @@ class Films(ClassificationTask):
         return Data(torch.randn(6, self.steps, *self.input_shape, generator=drawn, dtype=torch.float64), torch.arange(6) % CLASSES)
 
 
-class Counter:
-    """An update that changes nothing and counts."""
-
-    def __init__(self, net):
-        self.net, self.backwards, self.applied = net, 0, 0
-
-    def zero_grad(self):
-        self.net.zero_grad()
-
-    def backward(self, loss):
-        self.backwards += 1
-        loss.backward()
-
-    def apply(self):
-        self.applied += 1
-
-
 def make(method=SlttK, steps=6, **options):
     bound = method(Films(steps), options)
     torch.manual_seed(3)
@@ -61,7 +45,7 @@ def make(method=SlttK, steps=6, **options):
 
 
 def learn(bound, net, batch):
-    update = Counter(net)
+    update = CountingUpdate(net)
     bound.step(net, batch, update)
     return torch.cat([p.grad.flatten() for p in net.parameters()])
 
@@ -93,7 +77,7 @@ def test_5_bytes_held_for_backward_are_those_of_one_step(k):
     for steps, method, options in ((4, SlttK, {"k": k}), (16, SlttK, {"k": k}), (4, Sltt, {})):
         bound, net, batch = make(method, steps, **options)
         with SavedTensors(net) as meter:
-            bound.step(net, batch, Counter(net))
+            bound.step(net, batch, CountingUpdate(net))
         peaks.add(meter.peak)
     assert len(peaks) == 1
 
@@ -101,7 +85,7 @@ def test_5_bytes_held_for_backward_are_those_of_one_step(k):
 @pytest.mark.parametrize("k", [1, 2, 6])
 def test_6_a_batch_takes_k_backward_passes_and_one_update(k):
     bound, net, batch = make(k=k)
-    update = Counter(net)
+    update = CountingUpdate(net)
     bound.step(net, batch, update)
     assert (update.backwards, update.applied) == (k, 1)
     assert bound.report(net)["backward_calls"] == k
@@ -121,14 +105,14 @@ def test_6_steps_that_are_not_drawn_build_no_graph():
     bound.chosen = lambda steps: {2}
     graphs = []
     net.register_forward_hook(lambda module, given, result: graphs.append(result.requires_grad))
-    bound.step(net, batch, Counter(net))
+    bound.step(net, batch, CountingUpdate(net))
     assert graphs == [False, False, True, False, False, False]
 
 
 def test_the_loss_that_is_shown_is_that_of_all_steps():
     bound, net, batch = make(k=1)
     twin, other, _ = make(Sltt)
-    assert torch.equal(bound.step(net, batch, Counter(net)), twin.step(other, batch, Counter(other)))
+    assert torch.equal(bound.step(net, batch, CountingUpdate(net)), twin.step(other, batch, CountingUpdate(other)))
 
 
 def test_every_batch_draws_anew_and_every_step_is_drawn_as_often():

@@ -16,14 +16,6 @@ from methods.nn.spike_times import SILENT, merged
 LIF = Lif(theta=0.05, delta=0.05, tau_s=0.13, buffer=20, end=0.2)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def trains(*shape, silent=0.1, seed=0, latest=0.15):
     drawn = torch.Generator().manual_seed(seed)
     times = torch.rand(*shape, generator=drawn, dtype=torch.float64) * latest
