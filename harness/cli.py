@@ -254,6 +254,7 @@ def table(
         str, typer.Option("--spread", help="What stands beside a mean over seeds: deviation or interval (95 %, bootstrap).")
     ] = "deviation",
     against: Against = "",
+    probe: Annotated[str, typer.Option("--probe", help="Show what this probe found instead.")] = "",
     plugin: Plugins = None,
     results: Results = DEFAULT_RESULTS,
 ) -> None:
@@ -261,7 +262,8 @@ def table(
     from harness.commands.table import table as work
     from harness.spec import split_list
 
-    work(results, split_list(task), split_list(method), split_list(suite), split_list(metrics), sort, format, spread, against, plugin or [])
+    chosen = (split_list(task), split_list(method), split_list(suite), split_list(metrics))
+    work(results, *chosen, sort, format, spread, against, probe, plugin or [])
 
 
 @app.command("new-method", epilog="Example: `spikebench new-method my_neuron`, edit methods/my_neuron.py, `spikebench check my_neuron`")

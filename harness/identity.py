@@ -84,7 +84,7 @@ def code_hash(spec: RunSpec, registries: Registries) -> str:
     """Return the hash of the source that a run depends on, independent of where it lies."""
     starts, packages = [], set(PROJECT)
     entries = [registries.methods.entry(spec.method), registries.tasks.entry(parse_variant(spec.task)[0])]
-    entries += [registries.probes.entry(name) for name in spec.probes]
+    entries += [registries.probes.entry(parse_variant(name, "probe")[0]) for name in spec.probes]
     for entry in entries:
         path = entry.path or _module_file(entry.module)
         if path is not None:

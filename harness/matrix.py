@@ -6,7 +6,7 @@ import math
 import os
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pydantic import ValidationError
@@ -16,7 +16,7 @@ from harness.plugin import UsageError, did_you_mean
 from harness.registry import Registries
 from harness.spec import OWN, RunSpec, parse_variant
 from harness.store import Store
-from harness.task import Training, named
+from harness.task import Task, Training, named
 
 
 @dataclass
@@ -56,7 +56,7 @@ def specs(selection: Selection, registries: Registries) -> list[RunSpec]:
     offered = {name: registries.tasks.load(parse_variant(name)[0]).budgets for name in tasks}
     if tasks and not any(selection.budget in budgets for budgets in offered.values()):
         raise UsageError(f"{tasks[0]} has no budget {selection.budget!r}{did_you_mean(selection.budget, offered[tasks[0]])}")
-    methods = [parse_variant(text) for text in dict.fromkeys(selection.methods or registries.methods.names())]
+    methods, alone = _methods(selection, registries)
     if selection.families:
         families = {registries.methods.load(name).card.family for name in registries.methods.names()}
         for family in selection.families:
@@ -64,15 +64,16 @@ def specs(selection: Selection, registries: Registries) -> list[RunSpec]:
                 raise UsageError(f"unknown family {family!r}{did_you_mean(family, families)}")
         methods = [(name, o) for name, o in methods if registries.methods.load(name).card.family in selection.families]
     methods += _baselines(selection.against, methods, registries)
-    for probe in selection.probes:
-        registries.probes.entry(probe)
+    cells = [_Cell(name, options, (), selection.steps) for name, options in methods]
+    attached = [_probe(text, registries) for text in selection.probes]
     training_fields = set(Training.__dataclass_fields__)
     used: set[str] = set()
     found = []
     for task in tasks:
-        for name, variant in methods:
+        for cell in cells + _at_steps(alone, registries.task(task, next(iter(offered[task]))), selection.steps):
+            name = cell.method
             fields = registries.methods.load(name).Options.model_fields
-            options, training = dict(variant), {}
+            options, training = dict(cell.options), {}
             for key, value in selection.settings.items():
                 if key in fields:
                     options[key] = value
@@ -83,14 +84,53 @@ def specs(selection: Selection, registries: Registries) -> list[RunSpec]:
                 used.add(key)
             parsed = registries.methods.load(name).parse_options(options)
             changed = {key: value for key, value in parsed.model_dump(mode="json").items() if key in options}
+            probes = tuple(dict.fromkeys([*attached, *cell.probes]))
+            chosen = replace(selection, probes=probes, steps=cell.steps)
             for seed in range(selection.seeds):
-                found.append(_spec(selection, name, changed, task, _typed(training), seed))
+                found.append(_spec(chosen, name, changed, task, _typed(training), seed))
     unknown = set(selection.settings) - used
     if unknown:
         key = sorted(unknown)[0]
-        names = training_fields.union(*(registries.methods.load(name).Options.model_fields for name, _ in methods))
+        names = training_fields.union(
+            *(registries.methods.load(name).Options.model_fields for name in {cell.method for cell in cells + alone})
+        )
         raise UsageError(f"--set {key}: no chosen method has such an option and training has no such setting{did_you_mean(key, names)}")
     return found
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """A method of the matrix with what is attached to it alone."""
+
+    method: str
+    options: dict[str, str] = field(hash=False)
+    probes: tuple[str, ...]
+    steps: int | None
+
+
+def _methods(selection: Selection, registries: Registries) -> tuple[list[tuple[str, dict[str, str]]], list[_Cell]]:
+    """Return the methods that were named, and the cells of probes that were named in place of a method."""
+    methods, alone = [], []
+    for text in dict.fromkeys(selection.methods or registries.methods.names()):
+        name, options = parse_variant(text)
+        if name in registries.methods.names() or name not in registries.probes.names():
+            methods.append((name, options))
+            continue
+        probe, card = _probe(text, registries), registries.probes.load(name).card
+        on, variant = parse_variant(card.applied_to)
+        alone += [_Cell(on, variant, (probe,), each) for each in card.at_steps or (None,)]
+    return methods, alone
+
+
+def _at_steps(alone: Sequence[_Cell], task: Task, asked: int | None) -> list[_Cell]:
+    """Return the cells of probes on a task: with the steps asked for if any were, and once only where the data have their own time axis."""
+    return list(alone) if asked is None and not task.temporal else list(dict.fromkeys(replace(cell, steps=asked) for cell in alone))
+
+
+def _probe(text: str, registries: Registries) -> str:
+    """Return a probe's name with its options as the run key knows them: checked, sorted, defaults left out."""
+    name, options = parse_variant(text, "probe")
+    return named(name, registries.probes.load(name).parse_options(options))
 
 
 def _baselines(against: str, methods: Sequence[tuple[str, dict[str, str]]], registries: Registries) -> list[tuple[str, dict[str, str]]]:

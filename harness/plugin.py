@@ -86,7 +86,13 @@ class Card:
 
 @dataclass(frozen=True)
 class ProbeCard(Card):
-    """The card of a probe; a class of its own so that the registry can tell the two without importing."""
+    """The card of a probe; a class of its own so that the registry can tell the two without importing.
+
+    Where a probe's name stands for a method, ``run -m crossbar``, it means ``applied_to`` with the probe attached, at each of ``at_steps``.
+    """
+
+    applied_to: str = "stbp"
+    at_steps: tuple[int, ...] = ()  # numbers of time steps; empty: as without the probe. Data with a time axis of their own keep it
 
 
 class Options(BaseModel):
@@ -104,6 +110,13 @@ class Options(BaseModel):
             return given
         tuples = {name for name, field in cls.model_fields.items() if get_origin(field.annotation) is tuple}
         return {name: value.split("/") if name in tuples and isinstance(value, str) else value for name, value in given.items()}
+
+
+def written(value: Any) -> str:
+    """Return the value of an option as it is written on the command line."""
+    if isinstance(value, (list, tuple)):
+        return "/".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 class Plugin:

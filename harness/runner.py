@@ -17,7 +17,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
@@ -41,9 +41,10 @@ from harness.meters.synops import SynopsMeter
 from harness.meters.training import TrainingMeter
 from harness.meters.yardstick import yardstick
 from harness.method import Method, Phase, Prediction
+from harness.probe import Probe
 from harness.record import Environment, Epoch, Gradient, Gradients, Inference, Record, Settings, Time
 from harness.registry import Registries
-from harness.spec import RunSpec
+from harness.spec import RunSpec, parse_variant
 from harness.store import Store
 from harness.summary import accuracy_part, activity_part, time_part
 from harness.task import Training
@@ -62,12 +63,25 @@ Emit = Callable[[dict[str, Any]], None]
 
 
 class Listener(TrainingMeter):
-    """Measures the memory of a training and reports its progress."""
+    """Measures the memory of a training, reports its progress, and lets probes look on.
 
-    def __init__(self, net: nn.Module, device: torch.device, emit: Emit) -> None:
+    Attribute: ``probing``, the seconds that probes took.
+    """
+
+    def __init__(self, method: Method, net: nn.Module, probes: Iterable[Probe], emit: Emit) -> None:
         """Report through ``emit``."""
-        super().__init__(net, device)
-        self.emit = emit
+        super().__init__(net, method.task.device)
+        self.method, self.net, self.probes, self.emit = method, net, list(probes), emit
+        self.probing = 0.0
+        self.show("", 0.0)
+
+    def show(self, phase: str, share: float) -> None:
+        """Let the probes look at the network; their random numbers are their own."""
+        begin = time.perf_counter()
+        for probe in self.probes:
+            with torch.random.fork_rng(enabled=True):
+                probe.observe(self.method, self.net, phase, share)
+        self.probing += time.perf_counter() - begin
 
     def phase(self, phase: Phase, training: Training, optimizer: torch.optim.Optimizer, net: nn.Module) -> None:
         """Report that a phase begins."""
@@ -77,6 +91,7 @@ class Listener(TrainingMeter):
     def epoch(self, trace: EpochTrace, epochs: int) -> None:
         """Report an epoch."""
         self.emit({"event": "epoch", "epochs": epochs, **asdict(trace)})
+        self.show(trace.phase, (trace.epoch + 1) / epochs)
 
 
 def execute(method: Method, spec: RunSpec, registries: Registries, started: float, emit: Emit, keep: Path | None = None) -> dict[str, Any]:
@@ -87,7 +102,9 @@ def execute(method: Method, spec: RunSpec, registries: Registries, started: floa
         task.split(split)
     torch.manual_seed(spec.seed)
     net = method.build().to(device)
-    listener = Listener(net, device, emit)
+    probes = {name: _bind(name, registries) for name in spec.probes}
+    refused = {name: reason for name, probe in probes.items() if (reason := probe.supports(method))}
+    listener = Listener(method, net, [probe for name, probe in probes.items() if name not in refused], emit)
     gc.freeze()  # the meters collect garbage; that of the imports need not be looked through each time
     speed_before = yardstick(device)
     with Contention() as contention:
@@ -112,25 +129,31 @@ def execute(method: Method, spec: RunSpec, registries: Registries, started: floa
     gradients = compare_gradients(method, net)
     measuring = time.perf_counter() - begin + spike_meter.seconds
     report = method.report(net)
-    probes = {}
-    for name in spec.probes:
-        emit({"event": "stage", "stage": name})
-        probe = registries.probes.load(name)()
-        reason = probe.supports(method)
-        probes[name] = {"cannot": reason} if reason else probe.measure(method, net)
+    took = time.time() - started - listener.probing
+    probed: dict[str, dict[str, Any]] = {name: {"cannot": reason} for name, reason in refused.items()}
+    for name, probe in probes.items():
+        if name not in refused:
+            emit({"event": "stage", "stage": name})
+            probed[name] = probe.measure(method, net)
     return {
         "accuracy": accuracy_part(task.metric, test, validation, extrapolated),
         "activity": activity,
         "memory": listener.result(),
-        "time": time_part(trained, task.budget.target, task.metric, time.time() - started, measuring, contention, speeds),
+        "time": time_part(trained, task.budget.target, task.metric, took, measuring, contention, speeds),
         "inference": speed,
         "trace": [Epoch(**asdict(trace)) for trace in trained.traces],
         "gradients": gradients,
         "report": report,
-        "probes": probes,
+        "probes": probed,
         "warnings": list(dict.fromkeys(task.warnings))
         + [f"{name} promises 0/1 spikes and returned other values" for name in spikes.offenders],
     }
+
+
+def _bind(text: str, registries: Registries) -> Probe:
+    """Return the probe that ``crossbar[variation=0.1]`` names."""
+    name, options = parse_variant(text, "probe")
+    return registries.probes.load(name)(options)
 
 
 def extrapolate(method: Method, net: nn.Module) -> dict[str, float | str]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.plugin import UsageError
+from harness.plugin import UsageError, written
 
 
 class RunSpec(BaseModel):
@@ -34,21 +34,16 @@ class RunSpec(BaseModel):
     training: dict[str, Any] = Field({}, description="fields of the training settings that were set by hand")
     threads: int = Field(1, description="CPU threads of the run", ge=1)
     tuning: str | None = Field(None, description="how settings were chosen, if they were tuned")
-    probes: tuple[str, ...] = Field((), description="probes to apply to the trained network")
+    probes: tuple[str, ...] = Field(
+        (), description="probes to apply to the network, with options that differ from their defaults in brackets"
+    )
 
     @property
     def label(self) -> str:
         """Return the method as tables show it: ``ottt[update=online]``, with ``@T=8`` when steps were asked for."""
         cut = {name: value for name, value in (("samples", self.samples), ("depth", self.depth)) if value is not None}
-        options = ",".join(f"{k}={_shown(v)}" for k, v in sorted({**self.options, **self.training, **cut}.items()))
+        options = ",".join(f"{k}={written(v)}" for k, v in sorted({**self.options, **self.training, **cut}.items()))
         return self.method + (f"[{options}]" if options else "") + (f"@T={self.steps}" if self.steps else "")
-
-
-def _shown(value: Any) -> str:
-    """Return a value as it is written on the command line."""
-    if isinstance(value, (list, tuple)):
-        return "/".join(map(str, value))
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 OWN = "own"  # what ``--against`` takes in place of a method: for each method the baseline that its card names

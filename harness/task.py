@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Subset
 
-from harness.plugin import Options, Plugin, UsageError, did_you_mean
+from harness.plugin import Options, Plugin, UsageError, did_you_mean, written
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -320,4 +320,4 @@ def named(name: str, options: Options) -> str:
     defaults = {key: field.get_default(call_default_factory=True) for key, field in type(options).model_fields.items()}
     changed = {key: value for key, value in options if value != defaults[key]}
     shown = options.model_dump(mode="json")
-    return name + (f"[{','.join(f'{key}={shown[key]}' for key in sorted(changed))}]" if changed else "")
+    return name + (f"[{','.join(f'{key}={written(shown[key])}' for key in sorted(changed))}]" if changed else "")

@@ -13,7 +13,7 @@ from tabulate import tabulate
 
 from harness.commands.data import fetch_missing
 from harness.commands.execute import execute
-from harness.commands.table import labels, print_tables
+from harness.commands.table import labels, print_probe_tables, print_tables
 from harness.identity import Plan
 from harness.matrix import Selection, estimate, history, plans, specs
 from harness.plugin import UsageError
@@ -50,6 +50,9 @@ def run(
     store = Store(folder)
     against = baselines(selection.against, labels(store), registries) if selection.against else None
     print_tables(store, keys=wanted, reasons=reasons, against=against)
+    if any(plan.spec.probes for plan in planned):
+        typer.echo("")
+        print_probe_tables(store, registries, keys=wanted)
     typer.echo(f"Records: {folder}{_failures(len([r for r in records if r.status != 'ok']), folder)}")
     if any(record.status != "ok" for record in records):
         raise typer.Exit(1)

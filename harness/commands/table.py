@@ -11,6 +11,7 @@ import typer
 from harness.matrix import canonical
 from harness.plugin import UsageError, did_you_mean
 from harness.registry import Registries
+from harness.report import probes
 from harness.report.baselines import baselines
 from harness.report.table import DEFAULT_METRICS, FORMATS, SPREADS, Table, build, render
 from harness.spec import OWN
@@ -33,6 +34,23 @@ def print_tables(
         typer.echo(f"spikebench: {describe_broken(broken)}", err=True)
         raise typer.Exit(2)
     return tables
+
+
+def print_probe_tables(
+    store: Store,
+    registries: Registries,
+    probe: str = "",
+    keys: set[str] | None = None,
+    tasks: Sequence[str] = (),
+    methods: Sequence[str] = (),
+    style: str = "terminal",
+) -> None:
+    """Print what probes found (``probe`` only, if named) in the records that fit; raise UsageError if a named one found nothing."""
+    tables = probes.build(store, registries, probe=probe, keys=keys, tasks=tasks, methods=methods)
+    if probe and not tables:
+        raise UsageError(f"no record in {store.folder} has figures of the probe {probe!r}; attach it to a run with --probe {probe}")
+    if tables:
+        typer.echo(probes.render(tables, style))
 
 
 def labels(store: Store) -> set[str]:
@@ -64,6 +82,7 @@ def table(
     style: str,
     spread: str,
     against: str,
+    probe: str,
     plugin_files: Sequence[Path],
 ) -> None:
     """Print the tables of a folder of records."""
@@ -80,6 +99,10 @@ def table(
     store = Store(folder)
     registries = Registries(plugin_files)
     tasks = [canonical(name, registries) for name in tasks]
+    if probe:
+        if suites:
+            tasks = tasks or [name for name in registries.tasks.names() if name.split("/")[0] in suites]
+        return print_probe_tables(store, registries, probe, tasks=tasks, methods=methods, style=style)
     own = baselines(OWN, labels(store), registries) if against == OWN else None
     tables, broken = build(
         store, tasks=tasks, methods=methods, suites=suites, metrics=chosen, sort=sort, spread=spread, against=own or against or None

@@ -370,6 +370,44 @@ def test_figures_of_probes_are_kept_and_a_probe_that_cannot_look_says_why(plugin
     assert {"event": "stage", "stage": "counts"} in events
 
 
+WATCHES = """
+import torch
+
+from harness.plugin import Options, ProbeCard
+from harness.probe import Probe
+
+
+class Watches(Probe):
+    card = ProbeCard(name="watches", title="-", authors="-", venue="-", year=2026, family="testing", summary="-")
+
+    class Options(Options):
+        factor: float = 1.0
+
+    def __init__(self, options=None):
+        super().__init__(options)
+        self.seen = []
+
+    def observe(self, method, net, phase, share):
+        torch.rand(100)
+        self.seen.append([phase, share])
+
+    def measure(self, method, net):
+        return {"seen": self.seen, "factor": self.options.factor}
+"""
+
+
+def test_a_probe_looks_on_before_training_and_after_every_epoch_and_changes_nothing(plugin_file, tiny):
+    registries = Registries([plugin_file(tiny), plugin_file(WATCHES, "watches.py")])
+    spec = RunSpec(method="fine", task="tiny/digits")
+    probed = spec.model_copy(update={"probes": ("watches[factor=2.5]",)})
+    plain, parts = (execute(make(each, registries), each, registries, time.time(), lambda event: None) for each in (spec, probed))
+    found = parts["probes"]["watches[factor=2.5]"]
+    epochs = len(parts["trace"])
+    assert found["factor"] == 2.5
+    assert found["seen"] == [["", 0.0], *([trace.phase, (trace.epoch + 1) / epochs] for trace in parts["trace"])]
+    assert plain["accuracy"] == parts["accuracy"] and [e.loss for e in plain["trace"]] == [e.loss for e in parts["trace"]]
+
+
 def test_a_failure_in_this_process_is_described_like_one_in_another(matrix):
     try:
         raise MemoryError

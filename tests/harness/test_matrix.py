@@ -233,3 +233,51 @@ def test_the_baselines_of_all_cards_are_methods_with_such_options(registries):
     every = choose(registries, methods=[], against="own")
     named = {registries.methods.load(name).card.baseline for name in registries.methods.names()} - {""}
     assert "glif[neuron=lif]" in named and named <= {spec.label for spec in every}
+
+
+PROBES = """
+from pydantic import Field
+
+from harness import plugin
+from harness.plugin import ProbeCard
+from harness.probe import Probe
+
+
+class Robust(Probe):
+    card = ProbeCard(name="robust", title="-", authors="-", venue="-", year=2026, family="testing", summary="-", at_steps=(2, 8))
+
+    class Options(plugin.Options):
+        sizes: tuple[int, ...] = (16, 64)
+
+    def measure(self, method, net):
+        return {}
+"""
+
+
+@pytest.fixture
+def probing(plugin_file):
+    return Registries([plugin_file(PROBES, "robust.py")])
+
+
+def test_probes_are_attached_to_every_run_with_their_options_as_the_key_knows_them(probing):
+    found = choose(probing, methods=["stbp", "ann"], probes=["robust[sizes=16/64]", "robust[sizes=32]"])
+    assert [spec.probes for spec in found] == [("robust", "robust[sizes=32]")] * 2
+
+
+def test_a_probe_named_as_method_means_what_it_is_applied_to_at_its_numbers_of_steps(probing):
+    found = choose(probing, methods=["ann", "robust[sizes=32]"])
+    assert [(spec.label, spec.probes) for spec in found] == [
+        ("ann", ()),
+        ("stbp@T=2", ("robust[sizes=32]",)),
+        ("stbp@T=8", ("robust[sizes=32]",)),
+    ]
+    assert [spec.label for spec in choose(probing, methods=["robust"], steps=3)] == ["stbp@T=3"]
+
+
+def test_a_probe_named_as_method_leaves_data_with_a_time_axis_their_steps(probing):
+    assert [spec.steps for spec in choose(probing, tasks=["events/digits-saccade"], methods=["robust"])] == [None]
+
+
+def test_an_unknown_option_of_a_probe_is_an_error(probing):
+    with pytest.raises(UsageError, match="robust has no option 'size'.*sizes"):
+        choose(probing, probes=["robust[size=32]"])
