@@ -255,6 +255,7 @@ def table(
     ] = "deviation",
     against: Against = "",
     probe: Annotated[str, typer.Option("--probe", help="Show what this probe found instead.")] = "",
+    over_steps: Annotated[bool, typer.Option("--over-steps", help="Show accuracy as of each time step instead.")] = False,
     plugin: Plugins = None,
     results: Results = DEFAULT_RESULTS,
 ) -> None:
@@ -263,7 +264,30 @@ def table(
     from harness.spec import split_list
 
     chosen = (split_list(task), split_list(method), split_list(suite), split_list(metrics))
-    work(results, *chosen, sort, format, spread, against, probe, plugin or [])
+    work(results, *chosen, sort, format, spread, against, probe, over_steps, plugin or [])
+
+
+@app.command(
+    epilog="Examples: `spikebench plot steps -t static/digits` · `spikebench plot pareto --against spikes --results results/reference` · "
+    "`spikebench plot training -m stbp,ottt --format png`"
+)
+def plot(
+    kind: Annotated[str, typer.Argument(help="steps (accuracy over time steps), pareto (accuracy against a cost) or training.")],
+    task: Tasks = "",
+    method: Methods = "",
+    suite: Suites = "",
+    against: Annotated[str, typer.Option("--against", help="With pareto: the metric that is the cost.")] = "saved_bytes",
+    format: Annotated[str, typer.Option("--format", "-f", help="svg, png or pdf, comma-separated.")] = "svg,png",
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")] = Path("results/local/plots"),
+    plugin: Plugins = None,
+    results: Results = DEFAULT_RESULTS,
+) -> None:
+    """Draw the records: one figure per task, device, track and budget. Prints the names of the files."""
+    from harness.commands.plot import plot as work
+    from harness.spec import split_list
+
+    chosen = (split_list(task), split_list(method), split_list(suite))
+    work(kind, results, *chosen, against, output, split_list(format), plugin or [])
 
 
 @app.command("new-method", epilog="Example: `spikebench new-method my_neuron`, edit methods/my_neuron.py, `spikebench check my_neuron`")

@@ -68,6 +68,14 @@ _ALL = (
         "validation_accuracy", "validation accuracy", "fraction", "accuracy.validation", ".2f", "main metric of the task on validation data"
     ),
     _lower("steps_used", "time steps", "", "accuracy.steps_used", ".2f", "mean time steps per sample; below T with early exit"),
+    _lower(
+        "steps_to_ann",
+        "steps to ANN",
+        "",
+        "report.steps_to_ann",
+        ".4g",
+        "of conversions: first time step that is within 1 point of the network's own ANN, on validation data",
+    ),
     _lower("spikes", "spikes", "", "activity.spikes_per_sample", ".4g", "spikes per sample, all layers and steps"),
     _lower("firing_rate", "firing rate", "fraction", "activity.firing_rate", ".2f", "spikes per neuron and time step"),
     _lower("synops", "synaptic operations", "", "activity.synops_effective", ".4g", "effective synaptic operations per sample"),

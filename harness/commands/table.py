@@ -11,7 +11,7 @@ import typer
 from harness.matrix import canonical
 from harness.plugin import UsageError, did_you_mean
 from harness.registry import Registries
-from harness.report import probes
+from harness.report import curves, probes
 from harness.report.baselines import baselines
 from harness.report.table import DEFAULT_METRICS, FORMATS, SPREADS, Table, build, render
 from harness.spec import OWN
@@ -83,6 +83,7 @@ def table(
     spread: str,
     against: str,
     probe: str,
+    over_steps: bool,
     plugin_files: Sequence[Path],
 ) -> None:
     """Print the tables of a folder of records."""
@@ -105,7 +106,15 @@ def table(
         return print_probe_tables(store, registries, probe, tasks=tasks, methods=methods, style=style)
     own = baselines(OWN, labels(store), registries) if against == OWN else None
     tables, broken = build(
-        store, tasks=tasks, methods=methods, suites=suites, metrics=chosen, sort=sort, spread=spread, against=own or against or None
+        store,
+        tasks=tasks,
+        methods=methods,
+        suites=suites,
+        metrics=chosen,
+        sort=sort,
+        spread=spread,
+        against=own or against or None,
+        extra=curves.PATHS if over_steps else None,
     )
     if not tables and not broken:
         raise UsageError(f"no record in {folder} fits")
@@ -114,7 +123,7 @@ def table(
         raise UsageError(f"--against {against!r} is not a row of these tables{did_you_mean(against, shown | {OWN})}")
     for found in tables:
         found.reasons |= _reasons(found, shown, registries)
-    typer.echo(render(tables, style))
+    typer.echo(curves.render(tables, style) if over_steps else render(tables, style))
     if broken:
         typer.echo(f"spikebench: {describe_broken(broken)}", err=True)
         raise typer.Exit(2)

@@ -225,8 +225,11 @@ def build(
     reasons: Mapping[tuple[str, str], str] | None = None,
     spread: str = "deviation",
     against: str | Mapping[str, str] | None = None,
+    extra: Mapping[str, str] | None = None,
 ) -> tuple[list[Table], list[str]]:
     """Return the tables of the records that fit, and the names of unreadable files.
+
+    ``extra`` names further parts of the records that ``Row.runs`` shall have: name -> dotted path.
 
     ``reasons`` maps (task, label) to why a method cannot do a task. ``against`` is the label of a row with which all others of its table
     are compared, or for each label that of its own (``harness.report.baselines``): difference of the main metric, with the paired test of
@@ -234,7 +237,7 @@ def build(
     under several keys (the code changed), the latest record counts, and records of other settings or code never share a row with it.
     """
     columns = [metric(name) for name in dict.fromkeys([*metrics, sort, "test_accuracy"])]
-    rows, broken = store.select({**GROUP, **ROW, **{m.name: m.path for m in columns}})
+    rows, broken = store.select({**GROUP, **ROW, **(extra or {}), **{m.name: m.path for m in columns}})
     for row, m in itertools.product(rows, columns):
         row[m.name] = None if row[m.name] is None else float(row[m.name])  # "NaN" is a text in JSON
     chosen = [
