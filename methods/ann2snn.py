@@ -20,8 +20,8 @@ from harness.plugin import Card, Claim
 from harness.task import Task
 from methods.base_conversion import ConversionMethod
 from methods.nn import calibration
-from methods.nn.layer import Layer
-from methods.nn.wiring import Connection
+from methods.nn.rate_networks import Name, published_net
+from methods.nn.wiring import Connection, Site
 
 
 class Ann2Snn(ConversionMethod):
@@ -58,6 +58,7 @@ class Ann2Snn(ConversionMethod):
     class Options(plugin.Options):
         """Norm factors, neurons and form of the converted network."""
 
+        net: Name = Field("budget", description="the budget's network, a residual one of its widths, or a published one")
         factors: Literal["percentile", "max", "spikes"] = Field(
             "percentile", description="norm factors: percentile or maximum of activations, or threshold balancing on spikes, layer by layer"
         )
@@ -84,7 +85,7 @@ class Ann2Snn(ConversionMethod):
         super().__init__(task, *args, **kwargs)
         self.form, self.reset, self.v_init = self.options.form, self.options.reset, self.options.v_init
 
-    def norm_factors(self, net: nn.Module, connections: list[Connection]) -> dict[Layer, Tensor]:
+    def norm_factors(self, net: nn.Module, connections: list[Connection]) -> dict[Site, Tensor]:
         """Return the factors that the options ask for, from training images as they are (not augmented)."""
         o, task = self.options, self.task
         if o.input == "poisson":
@@ -95,7 +96,7 @@ class Ann2Snn(ConversionMethod):
             found = calibration.spike_factors(net, images, o.balancing_steps, self.spiking_neuron)
         else:
             sequences = (task.encode(batch.inputs, 1) for batch in task.batches("train", limit=o.calibration))
-            layers = [c.layer for c in connections if c.layer is not None]
+            layers = dict.fromkeys(c.layer for c in connections if c.layer is not None)
             percent = 100.0 if o.factors == "max" else o.percentile
             found = calibration.activation_factors(net, layers, sequences, min(o.calibration, len(task.split("train"))), percent)
         return {layer: factor * o.scale for layer, factor in found.items()}
@@ -115,4 +116,12 @@ class Ann2Snn(ConversionMethod):
 
     def recipe(self, task: Task) -> dict[str, Any]:
         """Return the source ANN's settings (the card's, ours) and the end of its sweep over T."""
-        return {"optimizer": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4, "schedule": "cosine", "steps": 256}
+        return {
+            "optimizer": "sgd",
+            "lr": 0.1,
+            "momentum": 0.9,
+            "weight_decay": 5e-4,
+            "schedule": "cosine",
+            "steps": 256,
+            "net": published_net(task.input_shape),
+        }

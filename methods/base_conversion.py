@@ -16,14 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from harness.method import Phase, Prediction, Update
+from harness.plugin import UnfitError
 from harness.task import Batch, Task
 from methods.base import SpikingMethod
 from methods.nn import calibration, conversion
-from methods.nn.layer import Layer
 from methods.nn.neuron import ReLU
 from methods.nn.norm import BatchNorm
+from methods.nn.rate_networks import LEAST, rate_network
 from methods.nn.stepping import stepping
-from methods.nn.wiring import Connection, trace
+from methods.nn.wiring import Connection, Site, open_shortcuts, trace
 
 
 class ConversionMethod(SpikingMethod):
@@ -42,9 +43,12 @@ class ConversionMethod(SpikingMethod):
     data_factor: Tensor = conversion.ONE  # what ``encode`` divides the data by; ``norm_factors`` may set it
 
     def __init__(self, task: Task, *args: Any, **kwargs: Any) -> None:
-        """Bind to a task."""
+        """Bind to a task; raise UnfitError for a network (option ``net``) that its images are too small for."""
         super().__init__(task, *args, **kwargs)
         self.figures: dict[str, Any] = {}
+        name, size = getattr(self.options, "net", "budget"), task.input_shape[1:]
+        if name in LEAST and min(size) < LEAST[name]:
+            raise UnfitError(f"{self.card.name}: net = {name} needs images of {LEAST[name]} pixels each way, not {list(size)}; use resnet")
 
     @classmethod
     def supports(cls, task: Task) -> str | None:
@@ -55,12 +59,17 @@ class ConversionMethod(SpikingMethod):
         return super().supports(task)
 
     @abstractmethod
-    def norm_factors(self, net: nn.Module, connections: list[Connection]) -> dict[Layer, Tensor]:
+    def norm_factors(self, net: nn.Module, connections: list[Connection]) -> dict[Site, Tensor]:
         """Return the norm factor of every layer of the trained, folded ReLU network: scalars, or one value per channel."""
 
     def time_steps(self, task: Task, asked: int | None) -> int:
         """Return how long to simulate: as asked, else the method's own T (a task's T is meant for trained spikes)."""
         return asked or self.simulated_steps
+
+    def backbone(self) -> nn.Module:
+        """Return the network that the option ``net`` names, if the method has one, else the budget's."""
+        shape = self.task.input_shape
+        return rate_network(getattr(self.options, "net", "budget"), self.task.budget.backbone, shape, self)
 
     def neuron(self, features: int) -> nn.Module:
         """Return ReLU; conversion replaces it."""
@@ -97,8 +106,9 @@ class ConversionMethod(SpikingMethod):
         net.eval()
         images = next(self.task.batches("train", 64, 64)).inputs
         sample = self.task.encode(images, 1)
+        open_shortcuts(net)
         connections = trace(net, sample[:, :1])
-        layers = [c.layer for c in connections if c.layer is not None]
+        layers = list(dict.fromkeys(c.layer for c in connections if c.layer is not None))
         if self.task.head.kind == "classify":
             self.figures["ann_validation"] = self._validation(net, self.predict_ann)[-1]
         conversion.fold(net)

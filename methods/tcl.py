@@ -22,8 +22,8 @@ from harness.method import Update
 from harness.plugin import Card, Claim
 from harness.task import Batch, Task
 from methods.base_conversion import ConversionMethod
-from methods.nn.layer import Layer
-from methods.nn.wiring import Connection
+from methods.nn.rate_networks import Name, published_net
+from methods.nn.wiring import Connection, Site
 
 
 class ClippedReLU(nn.Module):
@@ -88,6 +88,7 @@ class Tcl(ConversionMethod):
     class Options(plugin.Options):
         """The clipping layers and the neurons they become."""
 
+        net: Name = Field("budget", description="the budget's network, a residual one of its widths, or a published one")
         bound: float = Field(2.0, description="initial clipping bound lambda (4.0 for ImageNet-like data)", gt=0)
         per_channel: bool = Field(False, description="one bound per channel instead of one per layer")
         lambda_decay: float = Field(5e-4, description="L2 coefficient of the bounds; 5e-2 buys low latency", ge=0)
@@ -128,7 +129,7 @@ class Tcl(ConversionMethod):
                 bound.clamp_(min=self.options.floor)
         return loss
 
-    def norm_factors(self, net: nn.Module, connections: list[Connection]) -> dict[Layer, Tensor]:
+    def norm_factors(self, net: nn.Module, connections: list[Connection]) -> dict[Site, Tensor]:
         """Return the trained bounds."""
         return {c.layer: c.layer.neuron.bound.detach().clone() for c in connections if c.layer is not None}
 
@@ -148,4 +149,5 @@ class Tcl(ConversionMethod):
             "batch_size": 128,
             "lambda_decay": 5e-4,
             "steps": 250,
+            "net": published_net(task.input_shape),
         }

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
@@ -17,9 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from methods.nn.conversion import ONE, integrate_and_fire, normalise
-from methods.nn.layer import Layer
 from methods.nn.stepping import stepping
-from methods.nn.wiring import trace
+from methods.nn.wiring import Site, trace
 
 
 class Percentile:
@@ -69,8 +69,8 @@ def watching(modules: Iterable[nn.Module], see: Callable[[nn.Module, Tensor], No
 
 @torch.no_grad()
 def activation_factors(
-    net: nn.Module, layers: Iterable[Layer], sequences: Iterable[Tensor], samples: int, percent: float = 100.0
-) -> dict[Layer, Tensor]:
+    net: nn.Module, layers: Iterable[Site], sequences: Iterable[Tensor], samples: int, percent: float = 100.0
+) -> dict[Site, Tensor]:
     """Return for each layer the percentile of its positive activations over ``sequences [1, B, ...]``, ``samples`` in all."""
     found: dict[nn.Module, Percentile] = {}
 
@@ -89,7 +89,7 @@ def activation_factors(
 @torch.no_grad()
 def spike_factors(
     net: nn.Module, sequences: list[Tensor], steps: int, neuron: Callable[[float], nn.Module] = integrate_and_fire
-) -> dict[Layer, Tensor]:
+) -> dict[Site, Tensor]:
     """Return the factors of threshold balancing; ``net`` (batch normalisation folded) is left as it is.
 
     Layer by layer: ``lam_l`` is the largest current, over ``steps`` time steps and all ``sequences [1, B, ...]``, that the spikes
@@ -97,27 +97,35 @@ def spike_factors(
     none; ours).
     """
     trial = copy.deepcopy(net)
-    pairs = zip(trace(net, sequences[0]), trace(trial, sequences[0]), strict=True)
-    factors: dict[Layer, Tensor] = {}
+    pairs = list(zip(trace(net, sequences[0]), trace(trial, sequences[0]), strict=True))
+    factors: dict[Site, Tensor] = {}
+    arriving = Counter(original.layer for original, _ in pairs)  # synapses whose current a layer still waits for
     for original, trying in pairs:
-        if original.layer is None or trying.layer is None:
+        layer = original.layer
+        if layer is None or trying.layer is None:
             continue
         normalise(trying.synapse, ONE if original.source is None else factors[original.source])
+        arriving[layer] -= 1
+        if arriving[layer]:
+            continue
         peaks: list[Tensor] = []
-        with watching([trying.layer.norm], lambda _, current, peaks=peaks: peaks.append(current.max())):  # type: ignore[misc]
-            for sequence in sequences:
-                with stepping(trial):
-                    for _ in range(steps):
-                        trial(sequence)
+        hook = trying.layer.neuron.register_forward_pre_hook(lambda _, args, peaks=peaks: peaks.append(args[0].max()))  # type: ignore[misc]
+        for sequence in sequences:
+            with stepping(trial):
+                for _ in range(steps):
+                    trial(sequence)
+        hook.remove()
         peak = torch.stack(peaks).max()
-        factors[original.layer] = peak if peak > 0 else torch.ones_like(peak)
-        normalise(trying.synapse, after=factors[original.layer])
+        factors[layer] = peak if peak > 0 else torch.ones_like(peak)
+        for other, tried in pairs:
+            if other.layer is layer:
+                normalise(tried.synapse, after=factors[layer])
         trying.layer.neuron = neuron(1.0)
     return factors
 
 
 @torch.no_grad()
-def mean_outputs(net: nn.Module, layers: Iterable[Layer], sequence: Tensor) -> dict[Layer, Tensor]:
+def mean_outputs(net: nn.Module, layers: Iterable[Site], sequence: Tensor) -> dict[Site, Tensor]:
     """Return for each layer its output ``[B, ...]``, averaged over the steps of ``sequence [T, B, ...]``."""
     layers = list(layers)
     total: dict[nn.Module, Tensor] = {}

@@ -23,10 +23,9 @@ from torch import Tensor, nn
 from methods.nn.layer import Layer
 from methods.nn.neuron import LIF
 from methods.nn.norm import BatchNorm
-from methods.nn.synapse import Conv2d
-from methods.nn.wiring import Connection
+from methods.nn.wiring import Connection, Site
 
-Factors = Mapping[Layer, Tensor]
+Factors = Mapping[Site, Tensor]
 Form = Literal["weights", "thresholds"]
 ONE = torch.ones(())
 
@@ -98,25 +97,6 @@ def normalise(synapse: nn.Conv2d | nn.Linear, before: Tensor = ONE, after: Tenso
     synapse.weight.mul_(gain.view(outputs, inputs, *[1] * (synapse.weight.dim() - 2)))
     if synapse.bias is not None:
         synapse.bias.div_(rows)
-
-
-def normalise_junction(
-    first: nn.Conv2d, second: nn.Conv2d, shortcut: nn.Conv2d | None, before: Tensor, inner: Tensor, after: Tensor
-) -> nn.Conv2d:
-    """Rescale a residual block ``relu(second(relu(first(x))) + shortcut(x))`` in place; return its shortcut.
-
-    Factors: ``before`` of the input, ``inner`` of the first ReLU, ``after`` of the ReLU behind the sum. ``shortcut`` None is the
-    identity; it becomes a 1x1 convolution with one weight ``before / after`` per channel, since both currents are summed in one IF
-    neuron. The derivation is ours (card of TCL).
-    """
-    normalise(first, before, inner)
-    normalise(second, inner, after)
-    if shortcut is None:
-        channels, like = first.in_channels, first.weight
-        shortcut = Conv2d(channels, channels, 1, groups=channels, bias=False, device=like.device, dtype=like.dtype)
-        nn.init.ones_(shortcut.weight)
-    normalise(shortcut, before, after)
-    return shortcut
 
 
 def install(

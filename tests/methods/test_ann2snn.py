@@ -13,18 +13,20 @@ from torch import Tensor, nn
 
 from harness.evaluate import evaluate
 from harness.loop import train
-from harness.plugin import UsageError
+from harness.plugin import UnfitError, UsageError
 from harness.registry import Registries
 from harness.task import Backbone, Budget, Data, Head, Task, TaskCard, Training
 from methods.ann2snn import Ann2Snn
 from methods.nn.calibration import Percentile, activation_factors, mean_outputs, spike_factors
-from methods.nn.conversion import fold, install, integrate_and_fire, normalise, normalise_junction
+from methods.nn.conversion import fold, install, integrate_and_fire, normalise
 from methods.nn.layer import Layer
 from methods.nn.neuron import LIF, ReLU
 from methods.nn.norm import BatchNorm
+from methods.nn.rate_networks import rate_network
+from methods.nn.residual import ResidualBlock
 from methods.nn.stepping import stepping
 from methods.nn.synapse import AvgPool2d, Conv2d
-from methods.nn.wiring import trace
+from methods.nn.wiring import open_shortcuts, trace
 
 DOUBLE = torch.float64
 
@@ -351,11 +353,125 @@ def test_factors_that_do_not_fit_are_refused():
         install(trace(layer, torch.zeros(1, 1, 3)), {layer: torch.ones(2)}, form="thresholds")
 
 
-def test_a_junction_keeps_the_shape_of_its_synapses():
-    first, second = Conv2d(4, 4, 3, padding=1), Conv2d(4, 4, 3, padding=1)
-    shortcut = normalise_junction(first, second, None, torch.tensor(2.0), torch.tensor(1.0), torch.tensor(4.0))
-    assert shortcut.weight.flatten().tolist() == [0.5] * 4
-    assert shortcut.bias is None
+@pytest.fixture
+def residual(digits):
+    """The residual network of the budget's widths with statistics and scales of its own, ReLU still, in double precision."""
+    torch.manual_seed(3)
+    method = Ann2Snn(digits, {"net": "resnet"})
+    net = method.build().double().eval()
+    for module in net.modules():
+        if isinstance(module, BatchNorm):
+            for values, low in (
+                (module.running_mean, -0.2),
+                (module.running_var, 0.5),
+                (module.weight.data, 0.5),
+                (module.bias.data, -0.1),
+            ):
+                values.uniform_(low, low + 0.5)
+    return method, net, torch.rand(1, 3, *digits.input_shape, dtype=torch.float64)
+
+
+def test_an_opened_shortcut_and_the_residual_network_around_it_compute_the_same(residual):
+    _, net, x = residual
+    with torch.no_grad():
+        wanted = net(x)
+        open_shortcuts(net)
+        torch.testing.assert_close(net(x), wanted, atol=1e-12, rtol=0)
+
+
+def test_wiring_leads_both_branches_of_a_residual_block_to_its_neurons(residual):
+    _, net, x = residual
+    open_shortcuts(net)
+    connections = trace(net, x)
+    names = {module: name for name, module in net.named_modules()}
+    blocks = [module for module in net.modules() if isinstance(module, ResidualBlock)]
+    for block in blocks:
+        joined = [names[c.synapse] for c in connections if c.layer is block]
+        assert joined == [f"{names[block]}.branch.1.synapse", f"{names[block]}.shortcut.synapse"]
+        (source,) = {c.source for c in connections if c.synapse in (block.branch[0].synapse, block.shortcut.synapse)}
+        assert isinstance(source, Layer)
+
+
+def test_wiring_refuses_an_identity_shortcut_that_was_not_opened(residual):
+    _, net, x = residual
+    with pytest.raises(ValueError, match="adds the spikes of .* to currents; conversion needs a synapse there"):
+        trace(net, x)
+
+
+def test_a_residual_network_normalised_through_its_junctions_is_the_same_function(residual):
+    _, net, x = residual
+    open_shortcuts(net)
+    connections = trace(net, x)
+    with torch.no_grad():
+        wanted = net(x)
+        fold(net)
+        factors = {c.layer: 0.5 + torch.rand((), dtype=torch.float64) for c in connections if c.layer is not None}
+        install(connections, factors, lambda threshold: ReLU())
+        torch.testing.assert_close(net(x), wanted, atol=1e-12, rtol=0)
+
+
+def test_a_converted_residual_network_approaches_its_relu_network(residual):
+    method, net, x = residual
+    open_shortcuts(net)
+    connections = trace(net, x)
+    with torch.no_grad():
+        wanted = net(x)[0]
+        fold(net)
+        layers = dict.fromkeys(c.layer for c in connections if c.layer is not None)
+        install(connections, activation_factors(net, layers, [x], 3), integrate_and_fire)
+        errors = [(net(x.expand(steps, *x.shape[1:])).mean(0) - wanted).abs().mean().item() for steps in (16, 64, 256)]
+    assert errors[0] > 2 * errors[1] > 4 * errors[2]
+
+
+def test_threshold_balancing_waits_for_both_branches_of_a_junction(residual):
+    _, net, x = residual
+    open_shortcuts(net)
+    trace(net, x)
+    with torch.no_grad():
+        fold(net)
+        factors = spike_factors(net, [x], 200)
+        layers = dict.fromkeys(c.layer for c in trace(net, x) if c.layer is not None)
+        peaks = activation_factors(net, layers, [x], 3)
+    assert set(factors) == set(peaks)
+    for layer in layers:  # with whole spikes of every branch at once the currents are at least as large as on average
+        assert factors[layer] > 0.9 * peaks[layer]
+
+
+def test_published_networks_need_images_of_a_size(digits):
+    with pytest.raises(UnfitError, match="net = vgg16 needs images of 32 pixels each way, not .8, 8."):
+        Ann2Snn(digits, {"net": "vgg16"})
+
+
+class Narrow:
+    """Parts with a sixteenth of the channels, so that published networks are small."""
+
+    def conv(self, features_in, features_out, kernel, stride=1, first=False):
+        inputs = features_in if first else features_in // 16
+        return Conv2d(inputs, features_out // 16, kernel, stride, padding=kernel // 2)
+
+    def norm(self, features, scale=1.0):
+        return BatchNorm(features // 16)
+
+    def neuron(self, features):
+        return ReLU()
+
+    def pool(self, kernel):
+        return AvgPool2d(kernel)
+
+
+@pytest.mark.parametrize(("name", "levels"), [("vgg16", [(64, 16), (128, 8), (256, 4), (512, 2), (512, 1)]), ("resnet34", None)])
+def test_published_networks_convert(name, levels):
+    torch.manual_seed(0)
+    net = rate_network(name, Backbone("conv", (4,)), (3, 32, 32), Narrow()).eval()
+    if levels:
+        assert [(level.channels, level.size[0]) for level in net.levels] == levels
+    assert not any(isinstance(module, nn.MaxPool2d) for module in net.modules())
+    open_shortcuts(net)
+    connections = trace(net, torch.rand(1, 1, 3, 32, 32))
+    assert len(connections) == {"vgg16": 13, "resnet34": 33 + 16}[name]
+    fold(net)
+    install(connections, {c.layer: torch.ones(()) for c in connections})
+    assert all(level.shape[:2] == (2, 1) for level in net(torch.rand(2, 1, 3, 32, 32)))
 
 
 # The method

@@ -14,11 +14,12 @@ from harness.loop import make_optimizer, train
 from harness.registry import Registries
 from harness.task import Training
 from methods.nn.calibration import activation_factors
-from methods.nn.conversion import install, integrate_and_fire, normalise_junction
+from methods.nn.conversion import install, integrate_and_fire
 from methods.nn.layer import Layer
 from methods.nn.neuron import LIF, ReLU
+from methods.nn.residual import ResidualBlock
 from methods.nn.synapse import Conv2d
-from methods.nn.wiring import trace
+from methods.nn.wiring import open_shortcuts, trace
 from methods.tcl import ClippedReLU, Tcl
 
 DOUBLE = torch.float64
@@ -51,6 +52,33 @@ def converted(net: nn.Module, x: Tensor, form: str = "weights") -> nn.Module:
     connections = trace(net, x[None])
     install(connections, {c.layer: c.layer.neuron.bound.detach() for c in connections if c.layer}, form=form)
     return net
+
+
+class Clipped(nn.Module):
+    """ReLU clipped at ``bound``, a scalar or one value per channel."""
+
+    def __init__(self, bound: Tensor) -> None:
+        super().__init__()
+        self.bound = bound
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.minimum(F.relu(x), self.bound.view(-1, 1, 1))
+
+
+class Plain:
+    """Parts: convolutions without normalisation; neurons are taken from a row."""
+
+    def __init__(self, neurons) -> None:
+        self.neurons = neurons
+
+    def neuron(self, features: int) -> nn.Module:
+        return next(self.neurons)
+
+    def norm(self, features: int, scale: float = 1.0) -> nn.Module:
+        return nn.Identity()
+
+    def conv(self, features_in: int, features_out: int, kernel: int, stride: int = 1, first: bool = False) -> nn.Module:
+        return Conv2d(features_in, features_out, kernel, stride, padding=kernel // 2)
 
 
 def simulate(net: nn.Module, x: Tensor, steps: int) -> Tensor:
@@ -199,29 +227,25 @@ def test_latency_scales_with_the_bound():
 @pytest.mark.parametrize("per_channel", [False, True])
 def test_a_normalised_residual_block_times_its_output_factor_is_the_block(projection, per_channel):
     torch.manual_seed(5)
-    after_channels = 8 if projection else 6
-    first, second = Conv2d(6, 6, 3, padding=1).to(DOUBLE), Conv2d(6, after_channels, 3, padding=1).to(DOUBLE)
-    shortcut = Conv2d(6, after_channels, 1).to(DOUBLE) if projection else None
-    sizes = (6, 6, after_channels) if per_channel else ((), (), ())
-    l_in, l_1, l_out = (torch.rand(size, dtype=DOUBLE) + 0.5 for size in sizes)
-
-    def column(factor: Tensor) -> Tensor:
-        return factor.view(-1, 1, 1)
-
-    def block(x: Tensor, side, inner: Tensor, outer: Tensor) -> Tensor:
-        h = torch.minimum(F.relu(first(x)), column(inner))
-        return torch.minimum(F.relu(second(h) + side(x)), column(outer))
-
-    x = torch.rand(1, 3, 6, 5, 5, dtype=DOUBLE)
+    after = 8 if projection else 6
+    sizes = (6, after, after) if per_channel else (None,) * 3
+    neurons = iter(Clipped(0.5 + 0.5 * torch.rand(size or (), dtype=DOUBLE)) for size in sizes)
+    parts = Plain(neurons)
+    head = Layer(Conv2d(3, 6, 1), nn.Identity(), next(neurons))
+    block = ResidualBlock(6, after, 1, parts, connect="vanilla")
+    net = nn.Sequential(head, block).to(DOUBLE)
+    x = torch.rand(1, 3, 3, 5, 5, dtype=DOUBLE)
     with torch.no_grad():
-        expected = block(x, shortcut or nn.Identity(), l_1, l_out)
-        scaled = normalise_junction(first, second, shortcut, l_in, l_1, l_out)
-        one = torch.ones((), dtype=DOUBLE)
-        found = block(x / column(l_in), scaled, one, one) * column(l_out)
-        wrong = block(x / column(l_in), shortcut or nn.Identity(), one, one) * column(l_out)
+        expected = net(x)
+        open_shortcuts(net)
+        connections = trace(net, x)
+        factors = {c.layer: c.layer.neuron.bound for c in connections}
+        install(connections, factors, lambda threshold: Clipped(torch.tensor(threshold, dtype=DOUBLE)))
+        found = net(x) * factors[block].view(-1, 1, 1)
+        if not projection:
+            nn.init.ones_(block.shortcut.synapse.weight)  # as if it had been left unscaled
+            assert not torch.allclose(net(x) * factors[block].view(-1, 1, 1), expected)
     torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
-    if not projection:
-        assert not torch.allclose(wrong, expected)
 
 
 # The method
