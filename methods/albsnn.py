@@ -79,7 +79,7 @@ class Albsnn(SpikingMethod):
             Claim("test_accuracy", "value", 0.6955, "static/cifar100", JOURNAL, "abstract of the journal version"),
             Claim("steps_used", "property", None, "any", "one time step", "abstracts"),
         ),
-        reconstructed="no equation of the paper was available: its abstracts fix the components; estimator, selection, BWO, neuron, widths, "
+        reconstructed="no equation of the paper was available: its abstracts fix the parts; estimator, selection, BWO, neuron, widths, "
         "settings, detached reset, detection, segmentation and sequences are ours",
     )
 
@@ -126,7 +126,8 @@ class Albsnn(SpikingMethod):
 
     def _begin(self, layers: dict[str, LocalBinary]) -> None:
         """Forget what an earlier training left; the baselines have an order of their own, or no choice."""
-        o, by = self.options, self.options.score
+        o = self.options
+        by: Any = o.score
         if o.select == "random":
             by = dict(zip(layers, torch.randperm(len(layers)).tolist(), strict=True))
         elif o.select == "largest":
@@ -273,8 +274,8 @@ class Albsnn(SpikingMethod):
         """Return the storage of the weights of synapses, measured in the tensors that are held, and how layers were chosen.
 
         ``storage_bits``, by layer ``layer_bits``; ``storage_bits_full``: 32 per weight; ``storage_reduction``: 1 less their ratio;
-        ``binarised``: names; ``chosen_by_epoch`` and ``loss_error_by_epoch`` (A): before these epochs; ``weight_error`` (eps): of the weights
-        at the end, latent ones where binarised. With bwo ``flips``: for each time, rounds, signs flipped, and losses of the training set.
+        ``binarised``: names; ``chosen_by_epoch`` and ``loss_error_by_epoch`` (A): before these epochs; ``weight_error`` (eps): of the
+        (latent) weights at the end. With bwo ``flips``: for each time, rounds, signs flipped, and losses of the training set.
         """
         layers = local_binary_layers(net)
         bits = {name: layer.stored_bits() for name, layer in layers.items()}

@@ -50,7 +50,7 @@ class LayerChoice:
     def before(self, epoch: int, epochs: int) -> bool:
         """Choose if it is time to; return whether the choice stays from here on."""
         first, frozen = self.window(epochs)
-        if first <= epoch < frozen:
+        if first <= epoch < frozen and self.layers:
             self._choose(epoch)
         if epoch >= frozen - 1:
             self.estimator = None
