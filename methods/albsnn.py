@@ -122,6 +122,8 @@ class Albsnn(SpikingMethod):
         if o.net != "task" and (not images or not {2, 4}.issuperset(task.head.strides)):
             raise UnfitError(f"albsnn: net = {o.net!r} is for images and features at strides 2 and 4, not {task.name}; use net = 'task'")
         self.gap = o.head == "gap" or (o.head == "auto" and images and not places)
+        if self.gap and self.training.batch_size == 1:
+            task.warnings.append("albsnn: with batches of one sample head = 'gap' answers its biases alone; use head = 'linear'")
         self._begin({})
 
     def _begin(self, layers: dict[str, LocalBinary]) -> None:

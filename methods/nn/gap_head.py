@@ -1,7 +1,8 @@
 """A read-out by global average pooling (GAP): convolution to the classes, normalisation, mean over positions. It does not spike.
 
 The number of its weights does not grow with the size of the map, as that of a fully connected read-out does. With a 1x1 convolution it is
-the linear map of the mean features.
+the linear map of the mean features. In training, the normalised classes of a batch of one sample have the mean 0 over positions and steps:
+nothing but the biases is answered, and nothing else is learnt.
 """
 
 from __future__ import annotations

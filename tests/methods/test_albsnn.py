@@ -269,6 +269,13 @@ def test_a_head_that_a_task_has_no_use_for_is_refused(name):
         Albsnn(Registries().tasks.load(name)(), {"head": "gap"})
 
 
+def test_batches_of_one_sample_are_warned_of_where_pooling_makes_nothing_of_them():
+    for options, warned in (({}, True), ({"head": "linear"}, False)):
+        method, net = make(options, training={"batch_size": 1})
+        answers = net.train()(method.encode(images(method, 1))).mean(0)
+        assert (answers.abs().max().item() < 1e-6) == warned == any("use head = 'linear'" in text for text in method.task.warnings)
+
+
 def test_a_network_for_images_is_refused_for_sequences():
     with pytest.raises(UnfitError, match="use net = 'task'"):
         Albsnn(Registries().tasks.load("sequences/digits-pixels")(), {"net": "cifar"})
