@@ -15,7 +15,10 @@ validation loss has not improved for 3 epochs after ``freeze``, and when trainin
 
 ``select=none`` (full precision), ``all`` (every layer binary from the start, first synapse and read-out too), ``random`` and ``largest``
 (as many layers as reach ``target``, in random order or largest first, from ``warmup`` on) are the baselines; none of them pays for the
-estimator, which works until ``freeze`` only. ``spikebench run -t static/digits -m "albsnn,albsnn[select=none],albsnn[select=all]"``.
+estimator, which works until ``freeze`` only. By loss, layers take turns until then: on static/digits (smoke budget, one seed) A of a layer
+was 3.6 to 7.8 times as large while it was binarised as at the choices before and after, so that the next choice was another. ::
+
+    spikebench run -t static/digits -m "albsnn,albsnn[select=none],albsnn[select=all]"
 """
 
 from __future__ import annotations
