@@ -82,8 +82,8 @@ class Proxy(SpikingMethod):
             ),
             Claim("saved_bytes", "property", None, "any", "constant in T: the spiking pass keeps no graph", "ours, exact"),
         ),
-        reconstructed="the body of the paper was not found: network and T of CIFAR-10, ties broken by potentials, event frames summed for the "
-        "ReLU network, segmentation, and training without proxy are ours",
+        reconstructed="the body of the paper was not found: network and T of CIFAR-10, ties broken by potentials, event frames summed for "
+        "the ReLU network, segmentation, and training without proxy are ours",
     )
     heads = ("classify", "segment")
     cannot = {"sequences": "the ReLU network sees a sample without time, and the order of a sequence is what it is about"}
@@ -244,7 +244,7 @@ class Proxy(SpikingMethod):
 
 
 def ties(counts: Tensor, classes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return three masks ``[N]`` of counts ``[N, K]`` and classes ``[N]``: right by plain argmax, tied at the maximum, right if ties are."""
+    """Return masks ``[N]`` of counts ``[N, K]`` and classes ``[N]``: right by plain argmax; tied at the maximum; right if any tie is."""
     largest = counts.amax(1)
     tied = (counts == largest[:, None]).sum(1) > 1
     return counts.argmax(1) == classes, tied, counts.gather(1, classes[:, None])[:, 0] == largest

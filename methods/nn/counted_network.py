@@ -19,7 +19,7 @@ from methods.nn.twin import TwinNeuron
 
 
 class CountedNetwork(Network):
-    """Backbone, head and output neurons: ``[T, B, ...]`` to spikes ``[T, B, K, ...]``, or in the analog pass to numbers ``[1, B, K, ...]``."""
+    """Backbone, head, output neurons: ``[T, B, ...]`` to spikes ``[T, B, K, ...]``, or in the analog pass to numbers ``[1, B, K, ...]``."""
 
     def __init__(self, backbone: nn.Module, head: nn.Module, threshold: float) -> None:
         """Join the three; the output neurons have the given ``threshold``."""
@@ -31,7 +31,7 @@ class CountedNetwork(Network):
         return self.output(super().forward(x))
 
     def counts(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the counts as of every step, and the potentials that are left, each ``[T, B, K, ...]``; from rest, so not while stepping."""
+        """Return the counts as of every step and the potentials left, each ``[T, B, K, ...]``; from rest, so not while stepping."""
         currents = super().forward(x)
         spikes = self.output(currents)
         return spikes.cumsum(0), potentials(currents, spikes)

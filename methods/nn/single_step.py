@@ -9,9 +9,9 @@ For a constant current between 0 and theta and ``leak = 1`` the residual ``v`` v
 
     u = I + e      s = 1[u >= theta]
 
-Under ``e ~ U[0, theta)`` the neuron fires with probability ``clip(I / theta, 0, 1)``, the rate of the multi-step neuron; the Gaussian of the
-same moments, ``N(theta / 2, theta^2 / 12)``, is at most 0.057 away from that. Backward: a triangle at the noisy ``u``,
-``max(0, 1 - |u - theta| / theta) / theta``, or the exact derivative of the expected spike, the density of the noise at ``theta - I``.
+Under ``e ~ U[0, theta)`` the neuron fires with probability ``clip(I / theta, 0, 1)``, the rate of the multi-step neuron; the Gaussian of
+the same moments, ``N(theta / 2, theta^2 / 12)``, is at most 0.057 away from that. Backward: a triangle at the noisy ``u``, of height
+``1 / theta`` and half-width theta, or the exact derivative of the expected spike, the density of the noise at ``theta - I``.
 
 Source: all equations are ours, a reconstruction from the abstract of "A noise based novel strategy for faster SNN training" (Jiang and
 Zhang, 2023).
@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from methods.nn.layout import dense_step, like
 from methods.nn.neuron import LIF
 from methods.nn.stepping import stepping
 from methods.nn.surrogate import Gauss, Rectangle, Surrogate, Triangle, spike
@@ -85,10 +86,14 @@ class SingleStepNeuron(LIF):
 
     def draw(self, current: Tensor) -> Tensor:
         """Return fresh noise for every element of ``current``."""
+        noise = like(current) if dense_step(current) else torch.empty(current.shape, dtype=current.dtype, device=current.device)
+        flat = noise.as_strided((noise.numel(),), (1,))  # in one row: other layouts are drawn one by one, 7 times as long
         if self.noise == "gauss":
-            return torch.randn_like(current).mul_(self.deviation).add_(self.mean)
-        width = self.deviation / EVEN
-        return torch.rand_like(current).mul_(width).add_(self.mean - width / 2)
+            flat.normal_(self.mean, self.deviation)
+        else:
+            half = self.deviation / EVEN / 2
+            flat.uniform_(self.mean - half, self.mean + half)
+        return noise
 
     def density(self) -> Surrogate:
         """Return the density of the noise at ``theta - I`` as a function of ``I - (theta - mean)``, in which it is symmetric."""
