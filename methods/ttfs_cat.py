@@ -11,10 +11,11 @@ A neuron fires once at most, at step t of a window of T steps, and tells ``kappa
 ``training=clip`` stays with the clip, ``training=relu`` is plain ReLU with weights rescaled by the 99.9 percentile of each layer: both meet
 the code at conversion only. ``training=cat,clip_share=0`` is ``phi`` from scratch.
 
-Time: L layers in a row take ``(L + 1) T`` steps, which is ``steps`` of this method, and so many ``Prediction.outputs``: ``outputs[g]`` is the
-membrane of the read-out after step g. Until the last layer fires, ``g < L T``, it is its bias, the same answer for all samples (an accuracy of
-chance); then large values come first; it is complete with the very last step. There is no early exit: all samples use all steps. ``--steps N``
-gives every window ``N // (L + 1)`` of them, at least 1, so that methods can be compared at equal latency; ``levels`` sets T.
+Time: L layers in a row take ``(L + 1) T`` steps, which is ``steps`` of this method, and it has so many ``Prediction.outputs``:
+``outputs[g]`` is the membrane of the read-out after step g. Until the last layer fires, ``g < L T``, that is its bias, the same answer for all
+samples (an accuracy of chance); then large values come first; it is complete with the very last step. There is no early exit: all samples
+use all steps. ``--steps N`` gives every window ``N // (L + 1)`` of them, at least 1, so that methods can be compared at equal latency;
+``levels`` sets T.
 
 Pixels are scaled to [0, 1] by the range of 1024 training images; their spikes are counted too. Biases are not quantised.
 """
@@ -62,7 +63,8 @@ class TtfsCat(ConversionMethod):
 
     card = Card(
         name="ttfs_cat",
-        title="A Time-to-first-spike Coding and Conversion Aware Training for Energy-Efficient Deep Spiking Neural Network Processor Design",
+        title="A Time-to-first-spike Coding and Conversion Aware Training "
+        "for Energy-Efficient Deep Spiking Neural Network Processor Design",
         authors="Lew, Lee, Park",
         venue="59th ACM/IEEE Design Automation Conference (DAC)",
         year=2022,
@@ -120,17 +122,23 @@ class TtfsCat(ConversionMethod):
             raise UnfitError(f"ttfs_cat: net = 'vgg16' is for images of 32x32 and more, not {list(shape)} of {task.name}; use net = 'task'")
         if o.training == "relu" and o.net == "task" and task.budget.backbone.kind == "resnet":
             raise UnfitError(f"ttfs_cat: training = 'relu' cannot rescale the residual sums of {task.name}'s backbone; use net = 'vgg16'")
-        self.code = TimeCode(o.levels, o.tau or o.levels / OCTAVES)
+        self.code = self.coded(o.levels)
         with torch.device("meta"):
             self.windows = ttfs_conversion.place(self.build(), torch.empty(1, 1, *shape))
         if steps is not None:
             levels = max(1, steps // self.windows)
             if "levels" in self.given and levels != o.levels:
-                raise UsageError(
-                    f"ttfs_cat: levels = {o.levels} in {self.windows} windows are {o.levels * self.windows} steps, not {steps}; leave one out"
-                )
-            self.code = TimeCode(levels, o.tau or levels / OCTAVES)
+                meant = f"{self.windows} windows of levels = {o.levels} are {o.levels * self.windows} steps"
+                raise UsageError(f"ttfs_cat: {meant}, not {steps}; leave one of the two out")
+            self.code = self.coded(levels)
         self.steps = self.windows * self.code.levels
+
+    def coded(self, levels: int) -> TimeCode:
+        """Return the code of so many levels; raise UsageError where ``tau`` makes none of them."""
+        try:
+            return TimeCode(levels, self.options.tau or levels / OCTAVES)
+        except ValueError as error:
+            raise UsageError(f"ttfs_cat: {error}") from None
 
     @classmethod
     def supports(cls, task: Task) -> str | None:
@@ -249,7 +257,7 @@ class TtfsCat(ConversionMethod):
         Main metric on validation data: ``ann_validation`` with the activation of training, ``snn_validation_full`` of the spiking network
         with weights as trained, ``conversion_loss`` between them; ``snn_validation_untuned`` with logarithmic weights at first,
         ``snn_validation`` in the end, ``weight_loss`` from the full one to that. These are of the closed form, which the clocked network
-        equals but for rounding: a potential at the very edge of a level may fall to either side, about one of a million in single precision.
+        equals but for rounding: in single precision a potential at the very edge of a level may fall to either side.
         ``simulation_error`` is the largest difference of their final answers on 64 validation samples. ``spikes_per_neuron`` (at most 1) is
         by layer, pixels first, on the same; synaptic additions are the record's ``synops_ac``. ``distinct_weights``: the most of a layer;
         ``silent_weights``: share of zeros.

@@ -1,7 +1,7 @@
 """``LogWeights``: weights as a sign and a whole exponent, so that a weight times a spike's value is an addition and a shift.
 
-B bits: a sign and an index ``q`` of B - 1 bits into powers of ``2^STEP``, the last index for 0. Per layer, with ``peak = log2 max |W|`` rounded
-up to a multiple of ``STEP = 1/2``::
+B bits: a sign and an index ``q`` of B - 1 bits into powers of ``2^STEP``, the last index for 0. Per layer, with ``peak = log2 max |W|``
+rounded up to a multiple of ``STEP = 1/2``::
 
     q = round((peak - log2 |w|) / STEP), 0 .. 2^(B-1) - 2; larger: silent      w_q = sign(w) 2^(peak - q STEP)
 
@@ -10,8 +10,8 @@ What is kept changes by a factor within ``2^(+-STEP/2)``. With the kernel ``2^(-
     w_q kappa(t) = sign 2^peak 2^(-n/m),   n = q m/2 + t m/tau      (tau = 4: n = 2q + t)
 
 an integer addition, a table of ``m`` fractions (``n mod m``), and a shift by ``n div m``. As a parametrisation of a weight this is
-straight-through: the gradient of ``w_q`` is taken for that of ``w``. That weights of the processor are 5-bit logarithmic is the abstract's of
-"A Time-to-first-spike Coding and Conversion Aware Training ..." (DAC 2022); step, peak and silence are ours.
+straight-through: the gradient of ``w_q`` is taken for that of ``w``. That the processor's weights are 5-bit logarithmic is said in the abstract
+of "A Time-to-first-spike Coding and Conversion Aware Training ..." (DAC 2022); step, peak and silence are ours.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From a network that was trained with ``TtfsNeuron`` as activation to the clocked one: when each layer fires, and its bias in one place."""
+"""From a network that was trained with ``TtfsNeuron`` as activation to the clocked one: when each layer fires, and where its bias is."""
 
 from __future__ import annotations
 

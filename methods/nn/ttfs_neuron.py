@@ -7,9 +7,9 @@ is that of the pixels; a layer ``window`` synapses away from them fires in windo
     opens T <= g < window T          u = u + kappa(t) I[g]     I[g]: current of the spikes of step g, linear, no leak
     window T <= g < (window + 1) T   fires if u >= kappa(t), which resets u to 0: no threshold is reached again
 
-While it fires a membrane hears nothing. Since all windows begin together, ``kappa(t)`` is the same for all spikes of a step, whichever layer
-they come from: it is applied by the receiver, so spikes are 0/1, and layers that come from several depths (residual sums) add up. ``opens``
-is the window of the nearest layer to the pixels that feeds it.
+While it fires a membrane hears nothing. Since all windows begin together, ``kappa(t)`` is the same for all spikes of a step, whichever
+layer they come from: it is applied by the receiver, so spikes are 0/1, and those of layers of several depths (residual sums) add up.
+``opens`` is the window of the layer nearest to the pixels that feeds it.
 
 Modes: "relu", "clip" (to [0, 1]) and "code" (``phi``) act on numbers ``[T, B, ...]`` without time, and train the network; "spikes" is the
 clocked simulation, which "code" is the closed form of. Straight-through gradient of "clip" and "code": 1 on (0, 1), else 0.
