@@ -12,10 +12,10 @@ A neuron fires once at most, at step t of a window of T steps, and tells ``kappa
 the code at conversion only. ``training=cat,clip_share=0`` is ``phi`` from scratch.
 
 Time: L layers in a row take ``(L + 1) T`` steps, which is ``steps`` of this method, and it has so many ``Prediction.outputs``:
-``outputs[g]`` is the membrane of the read-out after step g. Until the last layer fires, ``g < L T``, that is its bias, the same answer for all
-samples (an accuracy of chance); then large values come first; it is complete with the very last step. There is no early exit: all samples
-use all steps. ``--steps N`` gives every window ``N // (L + 1)`` of them, at least 1, so that methods can be compared at equal latency;
-``levels`` sets T.
+``outputs[g]`` is the membrane of the read-out after step g. Until the last layer fires, ``g < L T``, that is its bias, the same answer for
+all samples (an accuracy of chance); then large values come first; it is complete with the very last step. There is no early exit: all
+samples use all steps. ``--steps N`` gives every window ``N // (L + 1)`` of them, at least 1, so that methods can be compared at equal
+latency; ``levels`` sets T.
 
 Pixels are scaled to [0, 1] by the range of 1024 training images; their spikes are counted too. Biases are not quantised.
 """

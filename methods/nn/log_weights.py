@@ -10,7 +10,7 @@ What is kept changes by a factor within ``2^(+-STEP/2)``. With the kernel ``2^(-
     w_q kappa(t) = sign 2^peak 2^(-n/m),   n = q m/2 + t m/tau      (tau = 4: n = 2q + t)
 
 an integer addition, a table of ``m`` fractions (``n mod m``), and a shift by ``n div m``. As a parametrisation of a weight this is
-straight-through: the gradient of ``w_q`` is taken for that of ``w``. That the processor's weights are 5-bit logarithmic is said in the abstract
+straight-through: the gradient of ``w_q`` is taken for that of ``w``. That weights are 5-bit and logarithmic is said in the abstract
 of "A Time-to-first-spike Coding and Conversion Aware Training ..." (DAC 2022); step, peak and silence are ours.
 """
 
@@ -58,7 +58,7 @@ class LogWeights(nn.Module):
 
     def decode(self, codes: Codes) -> Tensor:
         """Return the weights that codes stand for."""
-        return torch.where(codes.q == self.silent, 0.0, codes.sign * torch.exp2(codes.peak - STEP * codes.q))
+        return torch.where(codes.q == self.silent, 0.0, codes.sign * torch.exp2(codes.peak - STEP * codes.q.to(codes.peak.dtype)))
 
     def forward(self, weight: Tensor) -> Tensor:
         """Return ``w_q``, whose gradient goes on to ``weight`` as it is."""

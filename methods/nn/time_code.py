@@ -10,8 +10,8 @@ are found by comparing ``u`` with the table of all T values, here as in the cloc
 level at the edges. Base e is the same code: ``2^(-t/tau) = exp(-t ln 2 / tau)``, the kernel of T2FSNN.
 
 ``phi`` looks the value up: the exponent and the first bits of the fraction of ``u`` name a cell so small that at most one level lies in it,
-and a comparison with that level decides. That equals a binary search (``times``) to the bit, in a fifth of its time (49152 potentials, T = 24,
-one thread of a busy Zen 4: 0.18 and 0.93 ms).
+and a comparison with that level decides. That equals a binary search (``times``) to the bit, in a fifth of its time (49152 potentials,
+T = 24, one thread of a busy machine: 0.18 and 0.93 ms).
 
 Source: "A Time-to-first-spike Coding and Conversion Aware Training for Energy-Efficient Deep Spiking Neural Network Processor Design" (Lew,
 Lee, Park, DAC 2022), its abstract; kernel as in the code of T2FSNN (S. Park et al., DAC 2020).
@@ -43,9 +43,8 @@ class TimeCode:
         if self.levels < 1 or not self.tau > 0:
             raise ValueError(f"a code needs at least one level and tau above 0, not levels = {self.levels}, tau = {self.tau}")
         if (self.levels - 1) / self.tau > MOST_OCTAVES:
-            raise ValueError(
-                f"levels = {self.levels} and tau = {self.tau} span (levels - 1) / tau octaves; at most {MOST_OCTAVES} are allowed"
-            )
+            given = f"levels = {self.levels} and tau = {self.tau} span {(self.levels - 1) / self.tau:g} octaves"
+            raise ValueError(f"{given}, (levels - 1) / tau; at most {MOST_OCTAVES} are allowed")
 
     def kernel(self, like: Tensor) -> Tensor:
         """Return ``kappa(0..T-1)`` ``[T]`` in the type and on the device of ``like``."""
