@@ -124,7 +124,7 @@ class TtfsCat(ConversionMethod):
             raise UnfitError(f"ttfs_cat: training = 'relu' cannot rescale the residual sums of {task.name}'s backbone; use net = 'vgg16'")
         self.code = self.coded(o.levels)
         with torch.device("meta"):
-            self.windows = ttfs_conversion.place(self.build(), torch.empty(1, 1, *shape))
+            self.windows = ttfs_conversion.place(self.build().eval(), torch.empty(1, 1, *shape))
         if steps is not None:
             levels = max(1, steps // self.windows)
             if "levels" in self.given and levels != o.levels:
