@@ -17,7 +17,8 @@ all samples (an accuracy of chance); then large values come first; it is complet
 samples use all steps. ``--steps N`` gives every window ``N // (L + 1)`` of them, at least 1, so that methods can be compared at equal
 latency; ``levels`` sets T.
 
-Pixels are scaled to [0, 1] by the range of 1024 training images; their spikes are counted too. Biases are not quantised.
+Pixels are scaled to [0, 1] by the range of 1024 training images; their spikes are counted too. Biases are not quantised. Behind average
+pooling a spike counts as a multiplication, since a synapse gets a fraction of it; with ``pool=max`` all operations only add.
 """
 
 from __future__ import annotations

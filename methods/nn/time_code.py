@@ -50,6 +50,10 @@ class TimeCode:
         """Return ``kappa(0..T-1)`` ``[T]`` in the type and on the device of ``like``."""
         return _kernel(self.levels, self.tau, like.dtype, like.device)
 
+    def numbers(self, like: Tensor) -> tuple[float, ...]:
+        """Return ``kernel`` as numbers, rounded as it is; a GPU is not asked."""
+        return _numbers(self.levels, self.tau, like.dtype)
+
     def times(self, u: Tensor) -> Tensor:
         """Return the steps at which potentials ``u`` of any shape fire, int64; T for those that stay silent."""
         return self.levels - torch.bucketize(u.contiguous(), self.kernel(u).flip(0), right=True)
@@ -76,6 +80,11 @@ class TimeCode:
 @cache
 def _kernel(levels: int, tau: float, dtype: torch.dtype, device: torch.device) -> Tensor:
     return torch.exp2(-torch.arange(levels, dtype=torch.float64) / tau).to(device, dtype)
+
+
+@cache
+def _numbers(levels: int, tau: float, dtype: torch.dtype) -> tuple[float, ...]:
+    return tuple(_kernel(levels, tau, dtype, torch.device("cpu")).tolist())
 
 
 @cache

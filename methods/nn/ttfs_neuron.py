@@ -88,7 +88,7 @@ class TtfsNeuron(Coded):
     def _clocked(self, current: Tensor) -> Tensor:
         state, start = self.carried(), self.now()
         u = state[1] if state else self.rest(current)
-        kernel, levels = self.code.kernel(u).tolist(), self.code.levels
+        kernel, levels = self.code.numbers(u), self.code.levels
         spikes = None
         for i, now in enumerate(current):
             window, t = divmod(start + i, levels)

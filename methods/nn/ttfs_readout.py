@@ -31,7 +31,7 @@ class TtfsReadout(Coded):
             return self.biased(current, space)
         state, start = self.carried(), self.now()
         u = state[1] if state else self.biased(torch.zeros_like(current[0]), space)
-        kernel, levels = self.code.kernel(u).tolist(), self.code.levels
+        kernel, levels = self.code.numbers(u), self.code.levels
         potentials = []
         for i, now in enumerate(current):
             window, t = divmod(start + i, levels)
