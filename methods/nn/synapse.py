@@ -31,11 +31,14 @@ class Conv2d(nn.Conv2d):
 class AvgPool2d(nn.AvgPool2d):
     """``nn.AvgPool2d`` on ``[T, B, C, H, W]``, which keeps nothing for the backward pass.
 
-    PyTorch's keeps its input, the spikes of a whole layer, though its gradient needs no more than their shape.
+    PyTorch's keeps its input, the spikes of a whole layer, though its gradient needs no more than their shape. An input that is one image
+    repeated (``expand``) is pooled once.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``[T, B, C, H', W']``."""
+        if x.shape[0] > 1 and x.stride(0) == 0:
+            return self.forward(x[:1]).expand(x.shape[0], -1, -1, -1, -1)
         settings = (self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad, self.divisor_override)
         pairs = *([size, size] if isinstance(size, int) else list(size) for size in settings[:3]), *settings[3:]
         return _AveragePool.apply(x.flatten(0, 1), pairs).unflatten(0, x.shape[:2])

@@ -13,6 +13,7 @@ Design: ours.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -132,3 +133,28 @@ def trace(net: nn.Module, sequence: Tensor) -> list[Connection]:
         for hook in hooks:
             hook.remove()
     return list(found.values())
+
+
+def feeding(net: nn.Module, modules: Iterable[nn.Module], sequence: Tensor) -> dict[nn.Module, frozenset[nn.Module | None]]:
+    """Return for each of ``modules`` that ran which of them fed it, none of them in between; ``None`` stands for the data.
+
+    Unlike ``trace`` it follows residual sums and concatenations. Modules come in the order in which ``sequence [T, B, ...]`` passed them.
+    """
+    found: dict[nn.Module, frozenset[nn.Module | None]] = {}
+
+    def leave(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        found[module] = found.get(module, frozenset()) | _sources(args)
+        output = output.detach().as_subclass(_Labelled)
+        output.sources = frozenset([module])
+        return output
+
+    hooks = [module.register_forward_hook(leave) for module in modules]
+    try:
+        with torch.no_grad():
+            start = sequence.as_subclass(_Labelled)
+            start.sources = frozenset([None])
+            net(start)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
