@@ -36,30 +36,35 @@ class Crossbar:
     def hold(self, weight: Tensor, groups: int, generator: torch.Generator) -> Held:
         """Program the ``weight [K, C / groups, ...]``; what is random is drawn from ``generator`` (on the CPU)."""
         if self.devices.ideal and self.circuit.ideal and not self.read_noise:
-            return Held(self, weight, groups, weight.detach(), None, None)
-        conductances, scale = self.devices.conductances(as_matrices(weight.detach(), groups))
+            return Held(self, weight, groups, weight)
+        conductances, scale = self.devices.conductances(as_matrices(weight, groups))
         cells = self.devices.programmed(conductances, generator)
-        return Held(self, weight.detach(), groups, as_weight(self.matrices(cells, scale), weight), cells, scale)
+        seen = self.seen(cells)
+        return Held(self, weight, groups, as_weight(self.devices.weights(seen, scale), weight), Cells(cells, seen, scale))
 
     def seen(self, cells: Tensor) -> Tensor:
         """Return the conductances that ``cells [..., rows, columns]`` show through their wires."""
         return cells if self.circuit.ideal else tilewise(cells, self.size, lambda tiles: self.circuit.seen(tiles).mT)
 
-    def matrices(self, cells: Tensor, scale: Tensor) -> Tensor:
-        """Return the effective weights ``[groups, rows, columns]`` of ``cells [2, groups, rows, columns]``."""
-        return self.devices.weights(self.seen(cells), scale)
+
+@dataclass(frozen=True)
+class Cells:
+    """Conductances ``[2, groups, rows, columns]`` as ``programmed``, and as they are ``seen`` through the wires; ``scale`` of the weight."""
+
+    programmed: Tensor
+    seen: Tensor
+    scale: Tensor
 
 
 @dataclass(frozen=True)
 class Held:
-    """A weight on crossbars. Without any effect it is the weight itself, ``cells`` and ``scale`` are None."""
+    """A weight on crossbars; without any effect it is the weight itself, and there are no ``cells``."""
 
     crossbar: Crossbar
     ideal: Tensor  # the weight that was asked for
     groups: int
     weight: Tensor  # that inputs meet
-    cells: Tensor | None  # [2, groups, rows, columns], as programmed
-    scale: Tensor | None
+    cells: Cells | None = None
 
     @property
     def gain(self) -> float:
@@ -77,8 +82,9 @@ class Held:
         """Return the effective weights ``[groups, rows, columns]`` of one read, with its own noise."""
         if self.cells is None or not self.crossbar.read_noise:
             return as_matrices(self.weight, self.groups)
-        noisy = self.crossbar.devices.varied(self.cells, self.crossbar.read_noise, generator)
-        return self.crossbar.matrices(noisy, self.scale).to(self.weight.dtype)
+        devices = self.crossbar.devices
+        noisy = devices.varied(self.cells.programmed, self.crossbar.read_noise, generator)
+        return devices.weights(self.crossbar.seen(noisy), self.cells.scale).to(self.weight.dtype)
 
     def non_ideality(self, generator: torch.Generator) -> tuple[float, float]:
         """Return the non-ideality factor and the residual of its tiles.
@@ -89,7 +95,7 @@ class Held:
         if self.cells is None:
             return 0.0, 0.0
         size = self.crossbar.size
-        ideal, real = (by_tile(cells, size) for cells in (self.cells, self.crossbar.seen(self.cells)))  # [2, g, tiles, size, columns]
+        ideal, real = (by_tile(cells, size) for cells in (self.cells.programmed, self.cells.seen))  # [2, g, tiles, size, columns]
         all_driven = ideal.sum(-2)
         factor = float(((all_driven - real.sum(-2)) / all_driven).mean())
         drive = (torch.rand(INPUTS, size, generator=generator, dtype=torch.float64) < DRIVEN).to(ideal)

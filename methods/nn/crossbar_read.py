@@ -64,11 +64,8 @@ class Read:
         """Return the output for inputs ``x [B, C, ...]`` of one step; of a convolution over time, each place is a read."""
         if space:
             rows, shape = _unfolded(module, x)
-            if over_time:
-                product = torch.cat([self._product(place) for place in rows.split(1, -1)], -1)
-            else:
-                product = self._product(rows)
-            product = product.unflatten(-1, shape)
+            reads = rows.split(1, -1) if over_time else [rows]
+            product = torch.cat([self._product(read) for read in reads], -1).unflatten(-1, shape)
         else:
             product = self._product(x.reshape(-1, 1, x.shape[-1], 1)).flatten(1).unflatten(0, x.shape[:-1])
         if module.bias is None:
@@ -94,13 +91,12 @@ def _unfolded(module: nn.Conv1d | nn.Conv2d, x: Tensor) -> tuple[Tensor, tuple[i
     """Return what each place of a convolution sees, ``[B, groups, rows, places]``, and the shape of the places."""
     mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
     x = F.pad(x, module._reversed_padding_repeated_twice, mode=mode)
-    flat = [*([1] * (4 - x.dim()))]
-    kernel, stride, dilation = ([*flat, *setting] for setting in (module.kernel_size, module.stride, module.dilation))
-    shape = tuple(
-        (n - d * (k - 1) - 1) // s + 1 for n, k, s, d in zip(x.shape[2:], module.kernel_size, module.stride, module.dilation, strict=True)
-    )
-    image = x.unsqueeze(2) if flat else x
-    return F.unfold(image, kernel, dilation, 0, stride).unflatten(1, (module.groups, -1)), shape
+    settings = module.kernel_size, module.dilation, module.stride
+    shape = tuple((side - d * (k - 1) - 1) // s + 1 for side, k, d, s in zip(x.shape[2:], *settings, strict=True))
+    if x.dim() == 3:  # an image of one line
+        x, settings = x.unsqueeze(2), tuple((1, *each) for each in settings)
+    kernel, dilation, stride = settings
+    return F.unfold(x, kernel, dilation, 0, stride).unflatten(1, (module.groups, -1)), shape
 
 
 @contextmanager
@@ -152,4 +148,4 @@ def disobedient(synapses: Mapping[str, Synapse], run: Callable[[], object]) -> l
 
 def _negated(module: Synapse) -> Held:
     weight = effective_weight(module)
-    return Held(Crossbar(), weight, getattr(module, "groups", 1), -weight, None, None)
+    return Held(Crossbar(), weight, getattr(module, "groups", 1), -weight)
