@@ -43,7 +43,7 @@ class _Average:
 def refitted(net: nn.Module, run: Callable[[], Any]) -> Iterator[None]:
     """Let the batch normalisations of ``net`` have the statistics of what they see in ``run``; see the module's docstring."""
     norms = normalisations(net)
-    before = [(norm.running_mean.clone(), norm.running_var.clone(), norm.momentum, norm.training) for norm in norms]  # type: ignore[operator]
+    before = [(norm.momentum, norm.training, {name: buffer.clone() for name, buffer in norm.named_buffers()}) for norm in norms]
     try:
         handles = [norm.register_forward_pre_hook(_Average()) for norm in norms]
         try:
@@ -54,10 +54,10 @@ def refitted(net: nn.Module, run: Callable[[], Any]) -> Iterator[None]:
         finally:
             for handle in handles:
                 handle.remove()
-            for norm, (*_, momentum, training) in zip(norms, before, strict=True):
+            for norm, (momentum, training, _) in zip(norms, before, strict=True):
                 norm.momentum, norm.training = momentum, training
         yield
     finally:
-        for norm, (mean, var, *_) in zip(norms, before, strict=True):
-            norm.running_mean.copy_(mean)  # type: ignore[operator]
-            norm.running_var.copy_(var)  # type: ignore[operator]
+        for norm, (*_, buffers) in zip(norms, before, strict=True):
+            for name, buffer in norm.named_buffers():
+                buffer.copy_(buffers[name])
