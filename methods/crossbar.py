@@ -4,7 +4,7 @@ Each weight matrix is cut into tiles and mapped to pairs of conductances; each t
 its wires, drivers, sense amplifiers and devices as programmed (``methods.nn.crossbar_circuit``, ``crossbar_devices``, ``crossbar_tiles``).
 For given conductances the circuit is linear, so this matrix ``W_eff`` holds for every input and time step, and any network can be tested,
 by its task's own metric. Neurons, normalisation, pooling, attention products and biases stay digital, the first layer that runs too unless
-asked for. Arrays of the same ``size`` meet the same draws of the devices for every size and variation. Modes::
+asked for. Draws of the devices are the same for every size and variation. Modes::
 
     raw         W_eff
     calibrated  alpha W_eff, one alpha = <W_eff, W> / <W_eff, W_eff> per layer, as the scale of an ADC would be set
@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import copy
 import math
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -209,7 +210,9 @@ class Crossbars(Probe):
         return Crossbar(size, devices, Circuit(o.driver, o.sense, o.row, o.column, o.solver), o.read_noise)
 
     def _generator(self, programming: int, place: int, salt: int = 0) -> torch.Generator:
-        return torch.Generator().manual_seed((self.options.seed << 40) + (salt << 36) + (programming << 20) + place)
+        """Return random numbers of their own for a programming of the layer at a place, and for a purpose (``salt``)."""
+        name = f"{self.options.seed}/{programming}/{place}/{salt}"
+        return torch.Generator().manual_seed(zlib.crc32(name.encode()))  # of a seed, torch looks at 32 bits only
 
     def _seeded(self, call: Callable[..., Any], *given: Any, **settings: Any) -> Any:
         """Call with the random inputs (encodings, noise) that every other call has."""
