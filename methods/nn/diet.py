@@ -45,8 +45,13 @@ class ThresholdConv2d(Conv2d):
         self.register_parameter("threshold", None)
         nn.init.normal_(self.weight, std=(2 / (kernel**2 * features_out)) ** 0.5)
 
+    @property
+    def effective_weight(self) -> Tensor:
+        """The weight that the input meets, ``[out, in, k, k]``."""
+        return self.weight if self.threshold is None else self.weight / self.threshold
+
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return super()._conv_forward(input, weight if self.threshold is None else weight / self.threshold, bias)
+        return super()._conv_forward(input, self.effective_weight, bias)
 
     def set_threshold(self, threshold: float | Tensor) -> None:
         """Make ``threshold`` the (new) parameter, of the weights' type and device."""
