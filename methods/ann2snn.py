@@ -58,7 +58,7 @@ class Ann2Snn(ConversionMethod):
     class Options(plugin.Options):
         """Norm factors, neurons and form of the converted network."""
 
-        net: Name = Field("budget", description="the budget's network, a residual one of its widths, or a published one")
+        net: Name = Field("task", description="the task's backbone, a residual one of its widths, or a published one")
         factors: Literal["percentile", "max", "spikes"] = Field(
             "percentile", description="norm factors: percentile or maximum of activations, or threshold balancing on spikes, layer by layer"
         )

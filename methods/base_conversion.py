@@ -46,9 +46,11 @@ class ConversionMethod(SpikingMethod):
         """Bind to a task; raise UnfitError for a network (option ``net``) that its images are too small for."""
         super().__init__(task, *args, **kwargs)
         self.figures: dict[str, Any] = {}
-        name, size = getattr(self.options, "net", "budget"), task.input_shape[1:]
+        name, size = getattr(self.options, "net", "task"), task.input_shape[1:]
         if name in LEAST and min(size) < LEAST[name]:
-            raise UnfitError(f"{self.card.name}: net = {name} needs images of {LEAST[name]} pixels each way, not {list(size)}; use resnet")
+            raise UnfitError(
+                f"{self.card.name}: net = {name!r} needs images of {LEAST[name]} pixels each way, not {list(size)}; use net = 'task'"
+            )
 
     @classmethod
     def supports(cls, task: Task) -> str | None:
@@ -69,7 +71,7 @@ class ConversionMethod(SpikingMethod):
     def backbone(self) -> nn.Module:
         """Return the network that the option ``net`` names, if the method has one, else the budget's."""
         shape = self.task.input_shape
-        return rate_network(getattr(self.options, "net", "budget"), self.task.budget.backbone, shape, self)
+        return rate_network(getattr(self.options, "net", "task"), self.task.budget.backbone, shape, self)
 
     def neuron(self, features: int) -> nn.Module:
         """Return ReLU; conversion replaces it."""

@@ -73,6 +73,7 @@ class Crossbars(Probe):
             Claim("test_accuracy", "property", None, "any", "networks trained with fewer steps keep more accuracy", "abstract"),
         ),
         reconstructed="all of the circuit, the devices, the modes and the figures: the paper was read as far as its abstract",
+        at_steps=(2, 8, 24),
     )
     headings: ClassVar[dict[str, str]] = {
         "size": "tile",

@@ -88,7 +88,7 @@ class Tcl(ConversionMethod):
     class Options(plugin.Options):
         """The clipping layers and the neurons they become."""
 
-        net: Name = Field("budget", description="the budget's network, a residual one of its widths, or a published one")
+        net: Name = Field("task", description="the task's backbone, a residual one of its widths, or a published one")
         bound: float = Field(2.0, description="initial clipping bound lambda (4.0 for ImageNet-like data)", gt=0)
         per_channel: bool = Field(False, description="one bound per channel instead of one per layer")
         lambda_decay: float = Field(5e-4, description="L2 coefficient of the bounds; 5e-2 buys low latency", ge=0)

@@ -45,15 +45,15 @@ from methods.nn.dropout import SequenceDropout
 from methods.nn.earliest_pool import EarliestPool2d
 from methods.nn.layer import Layer
 from methods.nn.log_weights import LogWeights
+from methods.nn.rate_networks import VGG16
 from methods.nn.scoring import score
 from methods.nn.stepping import stepping
 from methods.nn.time_code import TimeCode
 from methods.nn.ttfs_neuron import Mode, PixelCode, TtfsNeuron, set_mode
 from methods.nn.ttfs_readout import TtfsReadout
-from methods.nn.vgg import Plan, Vgg
+from methods.nn.vgg import Vgg
 from methods.nn.wiring import Connection, trace
 
-VGG16: Plan = (64, 64, "P", 128, 128, "P", 256, 256, 256, "P", 512, 512, 512, "P", 512, 512, 512, "P")
 OCTAVES = 6  # T / tau unless asked otherwise
 CALIBRATION = 1024  # training images for the range of pixels, and for percentiles
 CHIP = "VGG-16, 5-bit logarithmic weights, processor in 28 nm CMOS (the suite's energy is an estimate for 45 nm)"
@@ -119,8 +119,6 @@ class TtfsCat(ConversionMethod):
         """Bind to a task; raise UsageError for a net that does not fit it, or levels that contradict the steps."""
         super().__init__(task, options, track, steps, training)
         o, shape = self.options, task.input_shape
-        if o.net == "vgg16" and (len(shape) != 3 or min(shape[1:]) < 32):
-            raise UnfitError(f"ttfs_cat: net = 'vgg16' is for images of 32x32 and more, not {list(shape)} of {task.name}; use net = 'task'")
         if o.training == "relu" and o.net == "task" and task.budget.backbone.kind == "resnet":
             raise UnfitError(f"ttfs_cat: training = 'relu' cannot rescale the residual sums of {task.name}'s backbone; use net = 'vgg16'")
         self.code = self.coded(o.levels)

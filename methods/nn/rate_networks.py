@@ -18,7 +18,7 @@ from methods.nn.parts import Parts
 from methods.nn.residual import DEPTHS, DeepResNet, ResidualBlock
 from methods.nn.vgg import Vgg
 
-Name = Literal["budget", "resnet", "vgg16", "resnet34"]
+Name = Literal["task", "resnet", "vgg16", "resnet34"]
 VGG16 = (64, 64, "P", 128, 128, "P", 256, 256, 256, "P", 512, 512, 512, "P", 512, 512, 512, "P")
 LEAST = {"vgg16": 32, "resnet34": 32}  # pixels each way that a network can be pooled down from
 
@@ -37,8 +37,8 @@ def rate_network(name: Name, spec: Backbone, input_shape: tuple[int, ...], parts
 
 
 def published_net(input_shape: tuple[int, ...]) -> Name:
-    """Return VGG-16, which conversions are published with, where images are large enough for it, else the budget's network."""
-    return "vgg16" if min(input_shape[1:]) >= LEAST["vgg16"] else "budget"
+    """Return VGG-16, which conversions are published with, where images are large enough for it, else the task's backbone."""
+    return "vgg16" if min(input_shape[1:]) >= LEAST["vgg16"] else "task"
 
 
 def _block(parts: Parts, features_in: int, features_out: int, stride: int) -> nn.Module:

@@ -44,6 +44,8 @@ PATHS = {
     "latency": "inference.latency_median",
     "throughput": "inference.throughput",
     "parameters": "memory.parameter_count",
+    "storage_bits": "report.storage_bits",
+    "steps_to_ann": "report.steps_to_ann",
 }
 
 

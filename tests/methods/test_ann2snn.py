@@ -438,7 +438,7 @@ def test_threshold_balancing_waits_for_both_branches_of_a_junction(residual):
 
 
 def test_published_networks_need_images_of_a_size(digits):
-    with pytest.raises(UnfitError, match="net = vgg16 needs images of 32 pixels each way, not .8, 8."):
+    with pytest.raises(UnfitError, match="net = 'vgg16' needs images of 32 pixels each way, not .8, 8."):
         Ann2Snn(digits, {"net": "vgg16"})
 
 
