@@ -22,13 +22,12 @@ analysis, conductances and wires are SpikeSim's, drivers, modes and the figures 
 from __future__ import annotations
 
 import copy
-import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import partial
-from statistics import fmean, pstdev
+from statistics import fmean, stdev
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -44,7 +43,7 @@ from harness.probe import Probe
 from methods.nn.crossbar_array import Crossbar, Held
 from methods.nn.crossbar_circuit import Circuit, Solver
 from methods.nn.crossbar_devices import Devices
-from methods.nn.crossbar_read import Read, Synapse, disobedient, effective_weight, on_crossbars
+from methods.nn.crossbar_read import Read, Synapse, disobedient, effective_weight, in_order, on_crossbars
 from methods.nn.event_layer import EventConv2d, EventLinear
 from methods.nn.norm_refit import normalisations, refitted
 from methods.nn.spike_patterns import SpikePatterns
@@ -79,14 +78,14 @@ class Crossbars(Probe):
         "size": "tile",
         "variation": "device variation",
         "mode": "mode",
-        "software": "software (%, or the metric's unit)",
-        "crossbar": "on crossbars (%, or the metric's unit)",
-        "drop": "drop (points, or the metric's unit)",
-        "drop_std": "deviation over programmings (as the drop)",
-        "non_ideality": "non-ideality factor (%)",
-        "residual": "residual after a gain (%)",
-        "rate_change": "change of the firing rate (%)",
-        "deviating": "samples with other spikes (%)",
+        "software": "software [% or unit]",
+        "crossbar": "on crossbars [% or unit]",
+        "drop": "drop [points or unit]",
+        "drop_std": "± over programmings",
+        "non_ideality": "non-ideality factor [%]",
+        "residual": "residual after a gain [%]",
+        "rate_change": "change of firing rate [%]",
+        "deviating": "samples with other spikes [%]",
         "first_step": "first step with other spikes",
     }
 
@@ -291,27 +290,11 @@ class Crossbars(Probe):
         return rows
 
 
-def in_order(net: nn.Module, run: Callable[[], object]) -> Places:
-    """Return the synapses of ``net`` in the order in which ``run``, which calls the network, comes to them; those it does not, last."""
-    synapses = {name: module for name, module in net.named_modules() if isinstance(module, Synapse)}
-    order: dict[str, int] = {}
-
-    def note(name: str) -> Callable[..., None]:
-        return lambda *_: order.update({name: order.get(name, len(order))})
-
-    handles = [module.register_forward_pre_hook(note(name)) for name, module in synapses.items()]
-    try:
-        run()
-    finally:
-        for handle in handles:
-            handle.remove()
-    return {name: synapses[name] for name in sorted(synapses, key=lambda name: order.get(name, math.inf))}
-
-
 def _summary(found: Figures, software: float, direction: str) -> Figures:
     """Return the figures of all programmings in one mode; a drop is what is worse than in software, whichever way that is."""
     metrics = found["metrics"]
     mean = fmean(metrics)
     curve = [fmean(step) for step in zip(*found["curves"], strict=True)]
     drop = software - mean if direction == "higher" else mean - software
-    return {"metrics": metrics, "mean": mean, "std": pstdev(metrics), "drop": drop, "curve": curve, "spikes": found["spikes"]}
+    std = stdev(metrics) if len(metrics) > 1 else 0.0
+    return {"metrics": metrics, "mean": mean, "std": std, "drop": drop, "curve": curve, "spikes": found["spikes"]}

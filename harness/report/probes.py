@@ -10,6 +10,7 @@ import csv
 import io
 import math
 import statistics
+import textwrap
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from html import escape
@@ -75,6 +76,8 @@ class ProbeTable:
         notes = [f"{label}: {reason}" for label, reason in self.reasons.items()]
         if style == "github":
             rows = [[cell.replace("|", r"\|") for cell in row] for row in rows]
+        if style == "terminal":  # narrow: long headings take several lines
+            heads = ["\n".join(textwrap.wrap(head, 16)) for head in heads]
         align = ["left", "right", *["left"] * len(texts), *["right"] * len(numbers)]
         body = tabulate(rows, heads, tablefmt=FORMATS[style], disable_numparse=True, colalign=align if rows else None)
         if style == "latex":

@@ -18,6 +18,7 @@ values from ``-limit`` to ``limit``, where ``limit`` is the largest current of t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeAlias
@@ -149,3 +150,20 @@ def disobedient(synapses: Mapping[str, Synapse], run: Callable[[], object]) -> l
 def _negated(module: Synapse) -> Held:
     weight = effective_weight(module)
     return Held(Crossbar(), weight, getattr(module, "groups", 1), -weight)
+
+
+def in_order(net: nn.Module, run: Callable[[], object]) -> dict[str, Synapse]:
+    """Return the synapses of ``net`` in the order in which ``run``, which calls the network, comes to them; those it does not, last."""
+    synapses = {name: module for name, module in net.named_modules() if isinstance(module, Synapse)}
+    order: dict[str, int] = {}
+
+    def note(name: str) -> Callable[..., None]:
+        return lambda *_: order.update({name: order.get(name, len(order))})
+
+    handles = [module.register_forward_pre_hook(note(name)) for name, module in synapses.items()]
+    try:
+        run()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {name: synapses[name] for name in sorted(synapses, key=lambda name: order.get(name, math.inf))}

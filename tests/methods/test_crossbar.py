@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from statistics import pstdev
+from statistics import stdev
 
 import pytest
 import torch
@@ -14,10 +14,10 @@ from harness.loop import train
 from harness.metrics import TASK_METRICS
 from harness.plugin import UsageError
 from harness.registry import Registries
-from methods.crossbar import Crossbars, in_order
+from methods.crossbar import Crossbars
 from methods.nn.crossbar_array import Crossbar, Held
 from methods.nn.crossbar_devices import Devices
-from methods.nn.crossbar_read import Read, effective_weight, on_crossbars
+from methods.nn.crossbar_read import Read, effective_weight, in_order, on_crossbars
 from methods.nn.synapse import Conv2d
 
 IDEAL = {"driver": 0, "sense": 0, "row": 0, "column": 0, "variation": "0"}
@@ -84,7 +84,7 @@ def test_means_and_drops_are_those_of_the_programmings(figures):
     found = figures["crossbars"]["64"]["0.2"]["raw"]
     assert len(found["metrics"]) == 2
     assert found["mean"] == pytest.approx(sum(found["metrics"]) / 2)
-    assert found["std"] == pytest.approx(pstdev(found["metrics"]))
+    assert found["std"] == pytest.approx(stdev(found["metrics"]))
     assert found["drop"] == pytest.approx(figures["software"]["metric"] - found["mean"])
     assert found["curve"][-1] == pytest.approx(found["mean"])
     assert len(found["curve"]) == len(figures["software"]["curve"]) == 3
