@@ -19,7 +19,7 @@ from methods.base import SpikingMethod
 from methods.nn.heads import Network
 from methods.nn.layout import channels_last
 from methods.nn.norm import BatchNorm
-from methods.nn.pair import Both, Pair
+from methods.nn.pair import Both, Pair, over_time
 from methods.nn.paired_neuron import PairedNeuron
 from methods.nn.paired_synapse import PairedConv2d, PairedLinear, PairedReadout2d
 from methods.nn.scoring import score
@@ -46,7 +46,7 @@ class CoupledMethod(SpikingMethod):
 
     def first_count(self, sequence: Tensor) -> Tensor:
         """Return what the ANN branch sees of the data ``[T, B, ...]`` in place of a count, ``[1, B, ...]``; default: their sum."""
-        return sequence[:1] * len(sequence) if sequence.stride(0) == 0 else sequence.sum(0, keepdim=True)
+        return sequence[:1] * len(sequence) if sequence.stride(0) == 0 else over_time(sequence)
 
     # Parts ----------------------------------------------------------------------------------------------------------
 

@@ -58,7 +58,7 @@ class MappingUnit(PairedNeuron):
         """In training mode note the share of noisy neurons of the batch, and raise the thresholds if it is too large."""
         if not self.training:
             return
-        self.noisy.copy_(((z <= 0) & (count > 0)).sum() / z.numel())
+        self.noisy.copy_(((z <= 0) & (count > 0)).count_nonzero() / z.numel())
         if self.adapt:
             self.neuron.raise_thresholds((self.noisy > self.tolerance) * (self.scale * (1 - self.momentum)))  # type: ignore[operator]
 
@@ -105,7 +105,7 @@ class Snn2Ann(CoupledMethod):
         claims=(
             Claim("steps_used", "ratio", 0.625, "static/cifar10", f"our reading: 5 against 8 steps; {SETTING}", ABSTRACT, "stbp"),
             Claim("step_time", "ratio", 0.377, "static/cifar10", f"training time; {SETTING}", ABSTRACT, "stbp"),
-            Claim("cuda_peak_bytes", "ratio", 0.27, "static/cifar10", f"GPU memory; {SETTING}", ABSTRACT, "stbp"),
+            Claim("cuda_bytes", "ratio", 0.27, "static/cifar10", f"GPU memory; {SETTING}", ABSTRACT, "stbp"),
             Claim("spikes_per_sample", "ratio", 0.33, "static/cifar10", f"spike activity; {SETTING}", ABSTRACT, "stbp"),
             Claim("saved_bytes", "property", None, "any", "the same at every T", "ours, exact"),
         ),

@@ -14,6 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from methods.nn.layout import like, settled
 from methods.nn.neuron import LIF
 
 BITS = 8  # time steps for which one random byte per neuron is enough
@@ -39,18 +40,18 @@ class AdaptedIF(LIF):
 
     @torch.no_grad()
     def _dropped(self, current: Tensor) -> Tensor:
+        current = settled(current)
         state = self.carried()
         m = state[0] if state else torch.zeros_like(current[0])
-        threshold = self.threshold.expand_as(current[0]).clone(memory_format=torch.preserve_format)
-        threshold = torch.empty_like(current[0]).copy_(threshold)  # laid out as the currents, for speed
-        spikes = torch.empty_like(current)
+        threshold = torch.empty_like(current[0]).copy_(self.threshold)  # laid out as the currents, for speed
+        spikes = like(current)
         for t, now in enumerate(current.unbind(0)):
             if t % BITS == 0:
                 coins = _bytes(now)
             u = m + now
-            s = u > threshold
-            spikes[t] = s
-            m = u.mul_(((coins >> (t % BITS)) & 1) * 2 * ~s)
+            torch.gt(u, threshold, out=spikes[t])
+            u.addcmul_(u, spikes[t], value=-1)
+            m = u.mul_(((coins >> (t % BITS)) & 1) << 1)
         self.carry(m)
         return spikes
 
@@ -59,8 +60,7 @@ class AdaptedIF(LIF):
         self.threshold.add_(step)
 
 
-def _bytes(like: Tensor) -> Tensor:
-    """Return a random byte for every element, laid out as ``like``: 8 fair coins each, drawn 64 at a time."""
-    drawn = torch.empty(-(-like.numel() // 8), dtype=torch.int64, device=like.device).random_(-(2**63), None)
-    strides = torch.empty_like(like, dtype=torch.uint8).stride()
-    return drawn.view(torch.uint8).as_strided(like.shape, strides)
+def _bytes(now: Tensor) -> Tensor:
+    """Return a random byte for every element, laid out as ``now``, which must be dense: 8 fair coins each, drawn 64 at a time."""
+    drawn = torch.empty(-(-now.numel() // 8), dtype=torch.int64, device=now.device).random_(-(2**63), None)
+    return drawn.view(torch.uint8).as_strided(now.shape, now.stride())

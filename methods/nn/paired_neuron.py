@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from methods.nn.pair import Pair
+from methods.nn.pair import Pair, over_time
 
 
 class _Count(torch.autograd.Function):
@@ -60,7 +60,7 @@ class PairedNeuron(nn.Module):
             return F.relu(x) if self.relu else self.neuron(x)
         with torch.no_grad():
             spikes = self.neuron(x.spikes)
-            count = spikes.sum(0, keepdim=True)
+            count = over_time(spikes)
             self.compare(x.counts, count)
         return Pair(spikes, counted(x.counts, count, self.rectified))
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from methods.nn.norm import BatchNorm
-from methods.nn.pair import Pair
+from methods.nn.pair import Pair, over_time
 from methods.nn.synapse import Conv2d
 
 
@@ -50,7 +50,7 @@ class PairedConv2d(Conv2d):
     def forward(self, x: Tensor | Pair) -> Tensor | Pair:  # type: ignore[override]
         """Return currents, or a pair of currents and z."""
         if not isinstance(x, Pair):
-            return self._activation(x.sum(0, keepdim=True)) if self.relu else super().forward(x)
+            return self._activation(over_time(x)) if self.relu else super().forward(x)
         if self.fresh:
             z = self._activation(x.counts)
             return Pair(self._currents(x.spikes), z)
@@ -85,7 +85,7 @@ class _Readout(nn.Module):
         if isinstance(x, Pair):
             return x.counts, self.gain * self.weight
         if self.relu:
-            return x.sum(0, keepdim=True), self.gain * self.weight
+            return over_time(x), self.gain * self.weight
         return x, self.weight if self.gain * self.steps == 1 else self.gain * self.steps * self.weight
 
 
