@@ -33,8 +33,8 @@ from methods.nn.layer import Layer
 from methods.nn.pair import Both, BranchDropout, Pair
 from methods.nn.paired_neuron import PairedNeuron
 from methods.nn.residual import MaxPool2d, start_by_fan_out
-from methods.nn.sized import Sized, settle
 from methods.nn.row import Row
+from methods.nn.sized import Sized, settle
 from methods.nn.staged_resnet import Stage, StagedResNet, spiking_ends
 from methods.nn.synapse import AvgPool2d
 
@@ -119,7 +119,9 @@ class Snn2Ann(CoupledMethod):
         unit: Literal["resu", "stsu"] = Field("resu", description="counts where the ANN is on (ReSU), or all counts (STSU)")
         adapt: bool = Field(True, description="adaptive threshold adjustment")
         membrane_dropout: bool = Field(True, description="drop out half of the potentials after every step of training")
-        input_scale: Literal["image", "mean"] = Field("image", description="image at every step, or 1/T of it, so that the ANN sees its sum")
+        input_scale: Literal["image", "mean"] = Field(
+            "image", description="image at every step, or 1/T of it, so that the ANN sees its sum"
+        )
         net: Literal["task", "vgg13", "resnet17"] = Field("task", description="the task's backbone, or one of the official code")
         pool: Literal["max", "average"] = Field("max", description="pooling of vgg13: of currents, or of spikes with neurons behind it")
         skip: Literal["spikes", "current"] = Field("spikes", description="what unchanged shortcuts of resnet17 bring to the spiking branch")
@@ -130,10 +132,9 @@ class Snn2Ann(CoupledMethod):
         """Bind to a task; raise UsageError for a published network where the task has no use for it."""
         super().__init__(task, *args, **kwargs)
         net, image = self.options.net, task.input_shape
-        least = 16 if net == "vgg13" else 8
-        if net != "task" and (task.head.kind != "classify" or len(image) != 3 or min(image[1:]) < least):
+        if net != "task" and (task.head.kind != "classify" or len(image) != 3 or min(image[1:]) < 8):
             given = f"{task.name} ({task.head.kind}) of {list(image)}"
-            raise UnfitError(f"snn2ann: net = {net!r} classifies images of at least {least} pixels, not {given}; use net = 'task'")
+            raise UnfitError(f"snn2ann: net = {net!r} classifies images of at least 8 pixels a side, not {given}; use net = 'task'")
 
     # Parts ----------------------------------------------------------------------------------------------------------
 

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from methods.nn.calibration import activation_factors
 from methods.nn.conversion import normalise
-from methods.nn.layer import Layer
 from methods.nn.wiring import Connection, trace
 
 

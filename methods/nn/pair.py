@@ -25,9 +25,9 @@ def over_time(sequence: Tensor) -> Tensor:
     Torch's sum alone would lay images out with channels first, which is slow there and in all that follows (0.25 ms instead of 0.08 ms for
     5 steps of 64 x 24 x 8 x 8).
     """
-    if sequence.dim() < 4:
-        return sequence.sum(0, keepdim=True)
-    return sequence.movedim(2, -1).sum(0, keepdim=True).movedim(-1, 2)
+    if sequence.dim() == 5 and sequence.stride(2) == 1:
+        return sequence.movedim(2, -1).sum(0, keepdim=True).movedim(-1, 2)
+    return sequence.sum(0, keepdim=True)
 
 
 class Pair:
