@@ -98,7 +98,7 @@ class Snn2Ann(CoupledMethod):
         venue="arXiv 2206.09449",
         year=2022,
         family="ANN-coupled",
-        summary="Replace each activation of a weight-sharing ANN by the spike count of the layer, back-propagate through the ANN, and raise "
+        summary="Replace each activation of a weight-sharing ANN by the layer's spike count, back-propagate through the ANN, and raise "
         "thresholds that let noise pass.",
         compared_with=("stbp", "proxy"),
         baseline="stbp",
@@ -119,9 +119,7 @@ class Snn2Ann(CoupledMethod):
         unit: Literal["resu", "stsu"] = Field("resu", description="counts where the ANN is on (ReSU), or all counts (STSU)")
         adapt: bool = Field(True, description="adaptive threshold adjustment")
         membrane_dropout: bool = Field(True, description="drop out half of the potentials after every step of training")
-        input_scale: Literal["image", "mean"] = Field(
-            "image", description="image at every step, or 1/T of it, so that the ANN sees its sum"
-        )
+        input_scale: Literal["image", "mean"] = Field("image", description="image at every step, or 1/T of it: the ANN sees its sum")
         net: Literal["task", "vgg13", "resnet17"] = Field("task", description="the task's backbone, or one of the official code")
         pool: Literal["max", "average"] = Field("max", description="pooling of vgg13: of currents, or of spikes with neurons behind it")
         skip: Literal["spikes", "current"] = Field("spikes", description="what unchanged shortcuts of resnet17 bring to the spiking branch")

@@ -81,7 +81,7 @@ class Tandem(CoupledMethod):
             Claim("steps_used", "property", None, "any", "at least 10x less inference time than other SNNs", "abstract"),
             Claim("saved_bytes", "property", None, "any", "the same at every T", "card, exact"),
         ),
-        reconstructed="that the ANN branch of a layer runs first, answers before the last step, detection and segmentation, gammas of 1; of "
+        reconstructed="that the ANN branch of a layer runs first, answers before the last step, detection, segmentation, gammas of 1; of "
         "the progressive variant: replaced layers stay frozen, and all are replaced within the epochs of the run, by equal deadlines",
     )
     fresh = True

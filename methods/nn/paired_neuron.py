@@ -1,4 +1,4 @@
-"""Neurons of two branches: the count of the spiking branch takes the place of the ANN's activation, and the gradient passes as through ReLU.
+"""Neurons of two branches: the count of the spiking branch takes the place of the ANN's activation, its gradient stays ReLU's.
 
 For currents ``I[t]`` of the spiking branch and ``z`` of the ANN branch::
 
