@@ -106,7 +106,7 @@ class Snn2Ann(CoupledMethod):
             Claim("steps_used", "ratio", 0.625, "static/cifar10", f"our reading: 5 against 8 steps; {SETTING}", ABSTRACT, "stbp"),
             Claim("step_time", "ratio", 0.377, "static/cifar10", f"training time; {SETTING}", ABSTRACT, "stbp"),
             Claim("cuda_bytes", "ratio", 0.27, "static/cifar10", f"GPU memory; {SETTING}", ABSTRACT, "stbp"),
-            Claim("spikes_per_sample", "ratio", 0.33, "static/cifar10", f"spike activity; {SETTING}", ABSTRACT, "stbp"),
+            Claim("spikes", "ratio", 0.33, "static/cifar10", f"spike activity; {SETTING}", ABSTRACT, "stbp"),
             Claim("saved_bytes", "property", None, "any", "the same at every T", "ours, exact"),
         ),
         reconstructed="read from the code and a summary, not from equations of the paper; names of the units (straight-through, rectified "
