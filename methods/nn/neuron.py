@@ -187,7 +187,7 @@ class LIF(Stateful):
             return f"it does not know the reset of {type(self).__name__}"
         if coefficients(self.surrogate) is None:
             return f"it does not know the surrogate {type(self.surrogate).__name__}"
-        threshold = 0.0 if "threshold" in self._parameters else self.threshold
+        threshold = 0.0 if "threshold" in (*self._parameters, *self._buffers) else self.threshold
         if isinstance(threshold, Tensor) or isinstance(self.v_init, Tensor) or isinstance(self._leak, Tensor):
             return "threshold, leak and initial potential must be numbers or learnt"
         if self._parameters and real != torch.float64 and any(p.dtype == torch.float64 for p in self._parameters.values()):
