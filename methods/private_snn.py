@@ -11,7 +11,8 @@ Four stages; after the first the training data are under seal (``methods.nn.seal
 
 ``z`` are the ReLU network's logits, ``o`` the potential of the read-out (no leak, threshold or reset) after T steps. Inputs are Poisson
 spikes: -1 or 1 with probability |x| at each step. Neurons count potentials in units of theta, behind weights ``W / theta``
-(``methods.nn.diet``), which is the same. What networks leak is measured by the probe ``leakage``.
+(``methods.nn.diet``), which is the same; the read-out's weights are multiplied by all thresholds (``keep_scale``, ours), so that ``o / T``
+comes near ``z`` instead of ``z`` over their product. What networks leak is measured by the probe ``leakage``.
 
 The gap that doing without data costs: ``calibration=real`` against ``synthetic``, and always against ``noise``; that of the encryption:
 ``encrypt=false``. Source: "PrivateSNN: Privacy-Preserving Spiking Neural Networks" (Kim, Venkatesha, Panda, AAAI 2022), official code for
@@ -40,9 +41,9 @@ from methods.base_conversion import ConversionMethod
 from methods.nn.diet import ThresholdConv2d, balance_thresholds
 from methods.nn.dropout import SequenceDropout
 from methods.nn.impressions import impressions, label_loss, soft_labels
-from methods.nn.noise import pixels
 from methods.nn.layer import Layer
 from methods.nn.neuron import LIF
+from methods.nn.noise import pixels
 from methods.nn.sealed import sealed, with_training_data
 from methods.nn.surrogate import Triangle
 from methods.nn.synapse import Linear
@@ -54,7 +55,7 @@ TAU = 4.0  # temperature of the distillation
 NO_CLASS = "synthetic images are drawn for classes; boxes and masks are not"
 # What the paper budget takes and what others take, unless the options say: images per class, iterations, rates, images for thresholds.
 PAPER = {"images": 1000, "iterations": 2500, "image_lr": 1e-3, "calibration_images": 1024, "encrypt_lr": 1e-4}
-SMALL = {"images": 20, "iterations": 300, "image_lr": 1e-2, "calibration_images": 128, "encrypt_lr": 1e-3}
+SMALL = {"images": 20, "iterations": 200, "image_lr": 2e-2, "calibration_images": 128, "encrypt_lr": 1e-3}
 
 
 class PrivateSnn(ConversionMethod):
@@ -81,7 +82,7 @@ class PrivateSnn(ConversionMethod):
         ),
         reconstructed="the encryption's loss, its schedule (from settings that the official code declares and never uses) and where dropout "
         "sits; pixels as 2p - 1 everywhere; least concentration 0.001; augmentation of the ANN; numbers of images, iterations and steps of "
-        "small budgets: ours",
+        "small budgets; the scale of the read-out: ours",
     )
     heads = ("classify",)
     cannot = {**ConversionMethod.cannot, "detection": NO_CLASS}
@@ -95,15 +96,18 @@ class PrivateSnn(ConversionMethod):
         )
         encrypt: bool = Field(True, description="fine-tune the spiking network on the synthetic images")
         images: int | None = Field(None, description="synthetic images per class; None: 1000 in the paper budget, else 20", ge=1)
-        iterations: int | None = Field(None, description="updates of each image; None: 2500 in the paper budget, else 300", ge=1)
-        image_lr: float | None = Field(None, description="Adam's rate on pixels; None: 0.001 in the paper budget, else 0.01", gt=0)
+        iterations: int | None = Field(None, description="updates of each image; None: 2500 in the paper budget, else 200", ge=1)
+        image_lr: float | None = Field(None, description="Adam's rate on pixels; None: 0.001 in the paper budget, else 0.02", gt=0)
         calibration_images: int | None = Field(
             None, description="images that thresholds are taken from, at most; None: 1024 in the paper budget, else 128", ge=1
         )
         scaling: float = Field(1.0, description="multiplies all thresholds", gt=0)
         input: Literal["poisson", "analog"] = Field("poisson", description="random spikes of both signs, or the pixels as constant current")
-        encrypt_share: float = Field(1.0, description="epochs of the encryption, as a multiple of those of the ReLU network", ge=0)
+        encrypt_share: float = Field(0.5, description="epochs of the encryption, as a multiple of those of the ReLU network", ge=0)
         encrypt_lr: float | None = Field(None, description="Adam's rate in the encryption; None: 1e-4 in the paper budget, else 1e-3", gt=0)
+        keep_scale: bool = Field(
+            True, description="the read-out takes up the thresholds, so that the encryption starts at the ANN's logits"
+        )
         dropout: float = Field(0.0, description="dropout in the encryption after layers that no pooling follows (0.3 declared)", ge=0, lt=1)
         hidden_dropout: float = Field(0.5, description="network=vgg16: dropout of the fully connected layer, in both trainings", ge=0, lt=1)
         network: Literal["task", "vgg16"] = Field("task", description="the task's backbone, or the network of the paper")
@@ -114,7 +118,9 @@ class PrivateSnn(ConversionMethod):
         """Bind to a task; raise UnfitError for a backbone with residual sums, which thresholds cannot be balanced through."""
         super().__init__(task, *args, **kwargs)
         if self.options.network == "task" and task.budget.backbone.kind == "resnet":
-            raise UnfitError(f"private_snn: {task.name} has a residual backbone, whose sums have no threshold of their own; use network=vgg16")
+            raise UnfitError(
+                f"private_snn: {task.name} has a residual backbone, whose sums have no threshold of their own; use network=vgg16"
+            )
         self.real = task  # ``self.task`` has no training data after the first stage
         self.training_images_read = 0  # after the first stage; for the probe ``leakage``
         sizes = PAPER if task.budget_name == "paper" else SMALL
@@ -208,7 +214,9 @@ class PrivateSnn(ConversionMethod):
         answer = partial(self._logits, net)
         images = impressions(answer, labels, self.task.input_shape, int(s["iterations"]), s["image_lr"])
         with SavedTensors(net) as saved:
-            label_loss(answer(torch.rand(min(256, len(labels)), *self.task.input_shape, device=device, requires_grad=True)), labels[:256], 20.0)
+            label_loss(
+                answer(torch.rand(min(256, len(labels)), *self.task.input_shape, device=device, requires_grad=True)), labels[:256], 20.0
+            )
         with torch.no_grad():
             found = torch.cat([answer(part.float() / 255) for part in images.split(256)]).argmax(1)
         self.figures |= {
@@ -232,7 +240,10 @@ class PrivateSnn(ConversionMethod):
     def convert(self, net: nn.Module, images: Tensor | None = None) -> None:
         """Set the thresholds by the images that the options ask for (``images`` are the synthetic ones) and install spiking neurons."""
         self.shown = self._calibration(images)
-        self.norm_factors(net, trace(net, self.shown[None, :1]))
+        factors = self.norm_factors(net, trace(net, self.shown[None, :1]))
+        if self.options.keep_scale:
+            readout: Tensor = net.head.readout.weight  # type: ignore[union-attr, assignment]
+            readout.mul_(torch.stack(list(factors.values())).prod().to(readout))
         self._place_dropout(net)
 
     def _calibration(self, images: Tensor | None) -> Tensor:

@@ -47,5 +47,6 @@ def relu_twin(net: nn.Module) -> nn.Module:
             continue  # what is inside of a neuron goes with it
         for name, child in list(parent.named_children()):
             if getattr(child, "spike_kind", None) in SPIKING:
-                setattr(parent, name, Rate(getattr(child, "threshold", 1.0)))
+                threshold = getattr(child, "threshold", 1.0)
+                setattr(parent, name, Rate(threshold if isinstance(threshold, (int, float, Tensor)) else 1.0))
     return twin
