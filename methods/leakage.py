@@ -222,7 +222,7 @@ def twin_logits(method: Method, twin: nn.Module) -> Logits:
 def spiking_logits(method: Method, net: nn.Module) -> Logits:
     """Return the final answers of ``net`` as the method reads them, differentiable in the inputs."""
     attacked = copy.copy(method)
-    attacked.encode = straight_through(method, lambda method, inputs: method.encode(inputs))  # type: ignore[method-assign]
+    attacked.encode = straight_through(method, lambda method, inputs: method.encode(inputs))  # type: ignore[method-assign, assignment]
     return lambda inputs: attacked.predict(net, inputs).final()
 
 

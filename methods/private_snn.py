@@ -25,10 +25,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -39,6 +38,7 @@ from harness.plugin import Card, Claim, UnfitError
 from harness.task import Batch, Data, Task, Training
 from methods.base_conversion import ConversionMethod
 from methods.nn.diet import ThresholdConv2d, balance_thresholds
+from methods.nn.distillation import distillation_loss
 from methods.nn.dropout import SequenceDropout
 from methods.nn.impressions import impressions, label_loss, soft_labels
 from methods.nn.layer import Layer
@@ -80,11 +80,10 @@ class PrivateSnn(ConversionMethod):
             Claim("test_accuracy", "property", None, "any", "no data leak: thresholds from synthetic images only", "abstract", "ann2snn"),
             Claim("test_accuracy", "property", None, "any", "no class leak: the encrypted weights tell no class features", "abstract"),
         ),
-        reconstructed="the encryption's loss, its schedule (from settings that the official code declares and never uses) and where dropout "
-        "sits; pixels as 2p - 1 everywhere; least concentration 0.001; augmentation of the ANN; numbers of images, iterations and steps of "
-        "small budgets; the scale of the read-out: ours",
+        reconstructed="the encryption's loss, its schedule (from settings that the code declares and never uses) and dropout; pixels as "
+        "2p - 1; least concentration 0.001; augmentation of the ANN; small budgets' numbers; scale of the read-out: ours",
     )
-    heads = ("classify",)
+    heads: ClassVar[tuple[str, ...]] = ("classify",)
     cannot = {**ConversionMethod.cannot, "detection": NO_CLASS}
     simulated_steps = 32
 
@@ -98,16 +97,12 @@ class PrivateSnn(ConversionMethod):
         images: int | None = Field(None, description="synthetic images per class; None: 1000 in the paper budget, else 20", ge=1)
         iterations: int | None = Field(None, description="updates of each image; None: 2500 in the paper budget, else 200", ge=1)
         image_lr: float | None = Field(None, description="Adam's rate on pixels; None: 0.001 in the paper budget, else 0.02", gt=0)
-        calibration_images: int | None = Field(
-            None, description="images that thresholds are taken from, at most; None: 1024 in the paper budget, else 128", ge=1
-        )
+        calibration_images: int | None = Field(None, description="images for thresholds; None: 1024 in the paper budget, else 128", ge=1)
         scaling: float = Field(1.0, description="multiplies all thresholds", gt=0)
         input: Literal["poisson", "analog"] = Field("poisson", description="random spikes of both signs, or the pixels as constant current")
         encrypt_share: float = Field(0.5, description="epochs of the encryption, as a multiple of those of the ReLU network", ge=0)
         encrypt_lr: float | None = Field(None, description="Adam's rate in the encryption; None: 1e-4 in the paper budget, else 1e-3", gt=0)
-        keep_scale: bool = Field(
-            True, description="the read-out takes up the thresholds, so that the encryption starts at the ANN's logits"
-        )
+        keep_scale: bool = Field(True, description="the read-out takes up the thresholds: the encryption starts at the ANN's logits")
         dropout: float = Field(0.0, description="dropout in the encryption after layers that no pooling follows (0.3 declared)", ge=0, lt=1)
         hidden_dropout: float = Field(0.5, description="network=vgg16: dropout of the fully connected layer, in both trainings", ge=0, lt=1)
         network: Literal["task", "vgg16"] = Field("task", description="the task's backbone, or the network of the paper")
@@ -118,9 +113,7 @@ class PrivateSnn(ConversionMethod):
         """Bind to a task; raise UnfitError for a backbone with residual sums, which thresholds cannot be balanced through."""
         super().__init__(task, *args, **kwargs)
         if self.options.network == "task" and task.budget.backbone.kind == "resnet":
-            raise UnfitError(
-                f"private_snn: {task.name} has a residual backbone, whose sums have no threshold of their own; use network=vgg16"
-            )
+            raise UnfitError(f"private_snn: {task.name} has a residual backbone, whose sums have no threshold; use network=vgg16")
         self.real = task  # ``self.task`` has no training data after the first stage
         self.training_images_read = 0  # after the first stage; for the probe ``leakage``
         sizes = PAPER if task.budget_name == "paper" else SMALL
@@ -195,46 +188,40 @@ class PrivateSnn(ConversionMethod):
         net.eval()
         self.task = sealed(self.real)
         try:
-            images = self.synthesise(net) if self.options.encrypt or self.options.calibration == "synthetic" else None
+            o = self.options
+            images, teacher = self.synthesise(net) if o.encrypt or o.calibration == "synthetic" else (None, None)
             self.figures["ann_validation"] = self._validation(net, self.predict_ann)[-1]
-            teacher = None if images is None else self._teacher(net, images)
             self.convert(net, images)
             self.figures["converted_validation"] = self._validation(net, self.predict)[-1]
-            if images is not None and teacher is not None and self.options.encrypt:
+            if images is not None and teacher is not None and o.encrypt:
                 self.task = with_training_data(self.real, Data(images, teacher.argmax(1).cpu()))
                 yield from self._encryption(net, teacher)
         finally:
             self.task = self.real
 
-    def synthesise(self, net: nn.Module) -> Tensor:
-        """Return the synthetic images in bytes ``[N, C, H, W]``, class by class, on the CPU."""
+    def synthesise(self, net: nn.Module) -> tuple[Tensor, Tensor]:
+        """Return the synthetic images in bytes ``[N, C, H, W]``, class by class, on the CPU, and the ReLU network's logits of them."""
         s, device, begun = self.sizes, self.task.device, time.perf_counter()
         classes = torch.arange(self.task.head.classes, device=device).repeat_interleave(int(s["images"]))
         labels = soft_labels(net.head.readout.weight, classes)  # type: ignore[union-attr, arg-type]
         answer = partial(self._logits, net)
         images = impressions(answer, labels, self.task.input_shape, int(s["iterations"]), s["image_lr"])
         with SavedTensors(net) as saved:
-            label_loss(
-                answer(torch.rand(min(256, len(labels)), *self.task.input_shape, device=device, requires_grad=True)), labels[:256], 20.0
-            )
+            label_loss(answer(torch.rand(len(labels[:256]), *self.task.input_shape, device=device, requires_grad=True)), labels[:256], 20.0)
         with torch.no_grad():
-            found = torch.cat([answer(part.float() / 255) for part in images.split(256)]).argmax(1)
+            teacher = torch.cat([answer(part.float() / 255) for part in images.split(256)])
         self.figures |= {
             "synthetic_images": len(images),
-            "synthetic_as_class": (found == classes).double().mean().item(),
-            "synthetic_as_label": (found == labels.argmax(1)).double().mean().item(),
+            "synthetic_as_class": (teacher.argmax(1) == classes).double().mean().item(),
+            "synthetic_as_label": (teacher.argmax(1) == labels.argmax(1)).double().mean().item(),
             "synthesis_seconds": time.perf_counter() - begun,
             "synthesis_saved_bytes": saved.peak,
         }
-        return images.cpu()
+        return images.cpu(), teacher
 
     def _logits(self, net: nn.Module, images: Tensor) -> Tensor:
         """Return the ReLU network's logits ``[B, classes]`` of pixels in [0, 1]."""
         return self.predict_ann(net, self.task.prepare(images)).outputs[0]
-
-    @torch.no_grad()
-    def _teacher(self, net: nn.Module, images: Tensor) -> Tensor:
-        return torch.cat([self._logits(net, part.to(self.task.device).float() / 255) for part in images.split(256)])
 
     @torch.no_grad()
     def convert(self, net: nn.Module, images: Tensor | None = None) -> None:
@@ -277,31 +264,22 @@ class PrivateSnn(ConversionMethod):
                     self._drop(module, self.options.hidden_dropout if hidden else self.options.dropout)
 
     def _encryption(self, net: nn.Module, teacher: Tensor) -> Iterator[Phase]:
-        before = [weight.detach().clone() for weight in self._weights(net)]
+        weights = [parameter for parameter in net.parameters() if parameter.requires_grad]
+        before = [weight.detach().clone() for weight in weights]
         settings: dict[str, Any] = {"optimizer": "adam", "lr": self.sizes["encrypt_lr"], "weight_decay": 5e-4, "augment": False}
         settings |= {"schedule": "drops", "milestones": (0.6, 0.8, 0.9), "lr_factor": 0.1, "warm_up": 0}
         training: Training = replace(self.training, **settings)
-        groups = [{"params": self._weights(net), "amsgrad": True}]
+        groups = [{"params": weights, "amsgrad": True}]
         epochs = round(self.options.encrypt_share * self.training.epochs)
         yield Phase("encrypt", step=partial(self.encrypt, teacher=teacher), epochs=epochs, parameters=groups, training=training)
-        pairs = zip(self._weights(net), before, strict=True)
+        pairs = zip(weights, before, strict=True)
         self.figures["weights_moved"] = [((now.detach() - then).norm() / then.norm()).item() for now, then in pairs]
 
-    @staticmethod
-    def _weights(net: nn.Module) -> list[nn.Parameter]:
-        return [parameter for parameter in net.parameters() if parameter.requires_grad]
-
     def encrypt(self, net: nn.Module, batch: Batch, update: Update, teacher: Tensor) -> Tensor:
-        """Train the spiking network on one batch of synthetic images through all time steps; ``teacher [N, classes]`` are the ANN's logits."""
-        loss = self.encryption_loss(net(self.encode(batch.inputs)).mean(0), teacher[batch.index.to(teacher.device)], batch.targets)
+        """Train the spiking network on a batch of synthetic images through all time steps; ``teacher [N, classes]``: the ANN's logits."""
+        loss = distillation_loss(net(self.encode(batch.inputs)).mean(0), teacher[batch.index.to(teacher.device)], batch.targets, TAU)
         update.minimise(loss)
         return loss
-
-    @staticmethod
-    def encryption_loss(logits: Tensor, teacher: Tensor, classes: Tensor) -> Tensor:
-        """Return half the cross-entropy of ``logits [B, K]`` to ``classes [B]`` plus half of ``tau^2 KL`` from the ``teacher [B, K]``."""
-        soft, wanted = (F.log_softmax(part / TAU, 1) for part in (logits, teacher))
-        return 0.5 * F.cross_entropy(logits, classes) + 0.5 * TAU**2 * F.kl_div(soft, wanted, reduction="batchmean", log_target=True)
 
     def recipe(self, task: Task) -> dict[str, Any]:
         """Return the README's settings, and for the encryption those that the official code declares (60 epochs to the ANN's 90)."""

@@ -69,11 +69,12 @@ def test_the_first_threshold_is_the_largest_activation_of_the_relu_network_and_t
     assert thresholds[0] == pytest.approx(peaks[0])
     # A spike stands for theta: the currents of layer 2 are those of W_2 s_1, with s_1 of 0 and 1.
     spikes, currents = [], []
-    with torch.no_grad(), watching([layers[0].neuron], lambda m, s: spikes.append(s)):
-        with watching([layers[1].synapse], lambda m, c: currents.append(c * layers[1].synapse.threshold)):
-            net(method.shown.expand(40, *method.shown.shape))
+    with torch.no_grad(), watching(layers[:1], lambda m, s: spikes.append(s)), watching([layers[1].norm], lambda m, c: currents.append(c)):
+        net(method.shown.expand(40, *method.shown.shape))
     second = F.conv2d(spikes[0].flatten(0, 1), layers[1].synapse.weight, padding=1)
-    assert thresholds[1] == pytest.approx(second.max().item(), rel=1e-5) == pytest.approx(currents[0].max().item(), rel=1e-5)
+    assert (
+        thresholds[1] == pytest.approx(second.max().item(), rel=1e-5) == pytest.approx(currents[0].max().item() * thresholds[1], rel=1e-5)
+    )
     assert abs(thresholds[1] - peaks[1] / thresholds[0]) > 0.05 * thresholds[1]
 
 
@@ -190,21 +191,21 @@ def test_a_stage_that_asks_for_training_data_is_refused(monkeypatch):
 def test_the_encryption_sees_the_synthetic_images_and_the_answers_of_the_relu_network():
     method = small()
     seen, made = {}, {}
-    synthesise, encrypt, teacher = method.synthesise, method.encrypt, method._teacher
+    synthesise, encrypt = method.synthesise, method.encrypt
 
     def watched(net, batch, update, teacher):
         seen.update({int(i): (x, int(y), teacher[i]) for i, x, y in zip(batch.index, batch.inputs, batch.targets, strict=True)})
         return encrypt(net, batch, update, teacher)
 
     method.encrypt = watched
-    method.synthesise = lambda net: made.setdefault("images", synthesise(net))
-    method._teacher = lambda net, images: made.setdefault("logits", teacher(net, images))
+    method.synthesise = lambda net: made.setdefault("found", synthesise(net))
     train(method, method.build(), seed=0)
+    images, teacher = made["found"]
     assert sorted(seen) == list(range(20))
     for i, (x, y, logits) in seen.items():
-        torch.testing.assert_close(x, method.task.prepare(made["images"][i].float() / 255))
-        assert torch.equal(logits, made["logits"][i])
-        assert y == made["logits"][i].argmax()
+        torch.testing.assert_close(x, method.task.prepare(images[i].float() / 255))
+        assert torch.equal(logits, teacher[i])
+        assert y == teacher[i].argmax()
 
 
 # 7
@@ -260,16 +261,22 @@ def test_steps_one_by_one_answer_like_the_whole_sequence():
 # The encryption
 
 
-def test_the_loss_is_half_cross_entropy_and_half_distillation():
-    torch.manual_seed(0)
-    logits, teacher = torch.randn(2, 4, 5, dtype=torch.float64)
-    classes = torch.tensor([0, 3, 2, 2])
-    p, q = (teacher / 4).softmax(1), (logits / 4).softmax(1)
-    divergence = (p * (p.log() - q.log())).sum(1).mean()
-    cross = -logits.log_softmax(1)[range(4), classes].mean()
-    torch.testing.assert_close(PrivateSnn.encryption_loss(logits, teacher, classes), 0.5 * cross + 8 * divergence)
-    equal = PrivateSnn.encryption_loss(teacher, teacher, classes)
-    torch.testing.assert_close(equal, -0.5 * teacher.log_softmax(1)[range(4), classes].mean())
+def test_the_loss_is_half_cross_entropy_of_the_mean_output_and_half_distillation_at_temperature_four():
+    method = small(steps=5)
+    net, _, images = converted(method)
+    teacher, classes, losses = torch.randn(16, 10), torch.arange(8), []
+    batch = method.task.batch(images[8:], classes, torch.arange(8, 16))
+
+    class Update:
+        minimise = staticmethod(losses.append)
+
+    torch.manual_seed(1)
+    method.encrypt(net, batch, Update(), teacher)
+    torch.manual_seed(1)
+    logits = net(method.encode(batch.inputs)).sum(0) / 5
+    p, q = (teacher[8:] / 4).softmax(1), (logits / 4).softmax(1)
+    wanted = 0.5 * F.cross_entropy(logits, classes) + 8 * (p * (p / q).log()).sum(1).mean()
+    torch.testing.assert_close(losses[0], wanted)
 
 
 def test_encryption_changes_all_weights_and_no_threshold():
