@@ -88,16 +88,17 @@ class _ReachedError(Exception):
 def balance_thresholds(
     net: nn.Module,
     layers: Sequence[Layer],
-    image: Tensor,
+    image: Tensor | Callable[[int], Tensor],
     steps: int,
     percent: float,
     neuron: Callable[[], nn.Module] = DietNeuron,
 ) -> dict[Layer, float]:
     """Turn the ReLU network ``net`` into a spiking one, layer by layer in the order of ``layers``, and return the thresholds set.
 
-    ``image [1, B, ...]`` is the input at every step. The threshold of a layer is the largest, over ``steps`` time steps, of the
-    percentile over batch and neurons of the currents that the layers before cause, which fire at their own thresholds already. A layer
-    without positive currents gets 1. The synapse of each layer must be a ``ThresholdConv2d``.
+    ``image [1, B, ...]`` is the input at every step, or a function that draws the next so many steps ``[n, B, ...]``. The threshold of a
+    layer is the largest, over ``steps`` time steps, of the percentile over batch and neurons of the currents that the layers before cause,
+    which fire at their own thresholds already. A layer without positive currents gets 1. The synapse of each layer must be a
+    ``ThresholdConv2d``.
     """
     found: dict[Layer, float] = {}
     for layer in layers:
@@ -111,11 +112,12 @@ def balance_thresholds(
         with watching([layer.norm], see), stepping(net):
             for start in range(0, steps, CHUNK):
                 try:
-                    net(image.expand(min(CHUNK, steps - start), *image.shape[1:]))
+                    count = min(CHUNK, steps - start)
+                    net(image.expand(count, *image.shape[1:]) if isinstance(image, Tensor) else image(count))
                 except _ReachedError:
                     continue
         peak = float(torch.stack(peaks).max())
         found[layer] = peak if peak > 0 else 1.0
         layer.synapse.set_threshold(found[layer])  # type: ignore[operator, union-attr]
-        layer.neuron = neuron().to(image.device)
+        layer.neuron = neuron().to(layer.synapse.weight.device)  # type: ignore[arg-type, union-attr]
     return found
