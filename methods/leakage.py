@@ -64,6 +64,7 @@ class Leakage(Probe):
             Claim("test_accuracy", "property", None, "any", "they can from those of a converted network", "abstract", "ann2snn"),
         ),
         reconstructed="the attacks and their scores are ours; the abstract names the two leaks and no way to measure them",
+        applied_to="private_snn",
     )
     headings: ClassVar[dict[str, str]] = {
         "attack": "attack",
