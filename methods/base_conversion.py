@@ -25,7 +25,6 @@ from methods.nn.norm import BatchNorm
 from methods.nn.stepping import stepping
 from methods.nn.wiring import Connection, trace
 
-
 SIMULATED = 64  # training images that conversion simulates with spikes
 
 

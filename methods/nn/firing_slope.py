@@ -4,10 +4,10 @@
 
     slope = firing_slope(neuron, currents)      # [T, B, ...], as the currents
 
-A neuron is run one step at a time with its state cut from the graph. The spikes of a step then depend on the current of that step through the
-potential ``u[t]`` alone, and where the current enters the potential by a constant factor (LIF and its relatives) the gradient of their sum is
-``df`` times that factor: zero where ``df`` is. So no neuron needs to show its potential, whichever backend it has. Parallel neurons, whose
-potentials mix the currents of many steps, show theirs (``charge``). Design: ours.
+A neuron is run one step at a time with its state cut from the graph. The spikes of a step then depend on the current of that step through
+the potential ``u[t]`` alone, and where the current enters the potential by a constant factor (LIF and its relatives) the gradient of their
+sum is ``df`` times that factor: zero where ``df`` is. So no neuron needs to show its potential, whichever backend it has. Parallel
+neurons, whose potentials mix the currents of many steps, show theirs (``charge``). Design: ours.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@
     for batch in rehearsal.batches(4):
         rehearsal.step(batch)                           # gradients are left on ``rehearsal.net``
 
-Method, network and phase are copied together, so that what they hold of each other stays theirs; the task is shared. Neurons that would compile
-for their backend take the reference instead.
+Method, network and phase are copied together, so that what they hold of each other stays theirs; the task is shared. Neurons that would
+compile for their backend take the reference instead.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Energy of a training sample on a systolic array that skips zeros: counts of operations and moved words times unit energies. Pure functions.
+"""Energy of a training sample on a systolic array that skips zeros: operations and moved words, times unit energies. Pure functions.
 
-Three stages (forward, backward, update) and four levels (compute, DRAM, global buffer GLB, scratchpad SPAD). Per layer: ``w`` weights; ``o, i``
-outputs and inputs of a step, ``E^2, H^2`` their places; ``T`` steps, of which ``k`` are differentiated (all: BPTT); ``b`` bits; ``ss, sdu, sdf``
-shares of zeros in the inputs, in dL/du and in the firing derivative::
+Three stages (forward, backward, update) and four levels (compute, DRAM, global buffer GLB, scratchpad SPAD). Per layer: ``w`` weights;
+``o, i`` outputs and inputs of a step, ``E^2, H^2`` their places; ``T`` steps, of which ``k`` are differentiated (all: BPTT); ``b`` bits;
+``ss, sdu, sdf`` shares of zeros in the inputs, in dL/du and in the firing derivative::
 
     forward    lif o T                ac  (1 - ss)  w E^2 T
     backward   pgu o k                mac (1 - sdu) w H^2 k
@@ -13,13 +13,13 @@ shares of zeros in the inputs, in dL/du and in the firing derivative::
     GLB        2(w + T(o + i/b))      7 k o + 2 k i/16 + w           2(1 + k) w + k(o + i/16)
     SPAD       2(w + T i/b)           w + k o                        2(1 + k) w + k(o + i/16) + 2 k w
 
-A spike is 1 bit of a word; an input that is no spike is a word (``real``; ours). Forward units scale by b/16, the others do not. Energies are in
-units of one 16-bit multiply-accumulate: an estimate on a virtual machine, never a measurement. What other families of training rules change is in
-``methods.nn.work_family``. Normalisation, products of activations, optimiser state and residual sums are not modelled.
+A spike is 1 bit of a word; an input that is no spike is a word (``real``; ours). Forward units scale by b/16, the others do not. Energies
+are in units of one 16-bit multiply-accumulate: an estimate on a virtual machine, never a measurement. What other families of training
+rules change is in ``methods.nn.work_family``. Normalisation, products of activations, optimiser state and residual sums are not modelled.
 
-``strict`` reproduces the released code: the forward accumulations of a linear layer replace those of all layers before it, linear layers ignore
-sparsity, and spikes cost i/b words in every stage. Source: "SATA: Sparsity-Aware Training Accelerator for Spiking Neural Networks" (Yin et al.,
-IEEE TCAD 42(6), 2023) and its official code; corrections, ``use_df`` and ``batch`` are ours.
+``strict`` reproduces the released code: the forward accumulations of a linear layer replace those of all layers before it, linear layers
+ignore sparsity, and spikes cost i/b words in every stage. Source: "SATA: Sparsity-Aware Training Accelerator for Spiking Neural Networks"
+(Yin et al., IEEE TCAD 42(6), 2023) and its official code; corrections, ``use_df`` and ``batch`` are ours.
 """
 
 from __future__ import annotations

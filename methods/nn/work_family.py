@@ -1,7 +1,7 @@
 """Families of training rules, as the model of training energy sees them: what each counts, and whether the source says so.
 
-The source counts back-propagation through time of a spiking network, and compares with an ANN. All other rows are extrapolated, and labelled so
-beside every figure (mapping: ours, the card of SATA). ``rule`` is how ``methods.nn.training_energy`` counts a layer.
+The source counts back-propagation through time of a spiking network, and compares with an ANN. All other rows are extrapolated, and
+labelled so beside every figure (mapping: ours, the card of SATA). ``rule`` is how ``methods.nn.training_energy`` counts a layer.
 """
 
 from __future__ import annotations
@@ -57,7 +57,12 @@ FAMILIES: dict[Family, Descriptor] = {
         "3 words per spike",
     ),
     "block": Descriptor(
-        "block-wise", "bptt", "all blocks up to the one in training: w E^2 T ac + o T lif", "that block, as BPTT", "that block", "that block"
+        "block-wise",
+        "bptt",
+        "all blocks up to the one in training: w E^2 T ac + o T lif",
+        "that block, as BPTT",
+        "that block",
+        "that block",
     ),
     "recomputed": Descriptor(
         "BPTT SNN, recomputed", "bptt", "as BPTT, once more in the backward pass: w E^2 T ac + o T lif", "as BPTT", "as BPTT", "k(o + i/b)"

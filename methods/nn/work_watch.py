@@ -8,14 +8,15 @@
     seen.slopes()                                   # zeros of the firing derivative
     seen.work("backbone.layers.0.synapse")          # methods.nn.training_energy.Work, per sample
 
-Zeros are those of a synapse's input (``ss``), of dL/du of the neurons behind it (``sdu``), u before the reset, and of their firing derivative
-(``sdf``, ``methods.nn.firing_slope``). As ``u[t]`` is the current of step t plus what is left of the step before, dL/du[t] is, but for a
-constant factor, the gradient of the current that the neurons are given; so backends that keep u to themselves can be listened to, and gradients
-that a rule cuts are missing here too. Parallel neurons show their potentials. A synapse belongs to the first neurons that run after it; one
-without any is a read-out, and its ``sdu`` is of the gradient of its output. In a synapse with a presynaptic trace the zeros of that count too.
+Zeros are those of a synapse's input (``ss``), of dL/du of the neurons behind it (``sdu``), u before the reset, and of their firing
+derivative (``sdf``, ``methods.nn.firing_slope``). As ``u[t]`` is the current of step t plus what is left of the step before, dL/du[t] is,
+but for a constant factor, the gradient of the current that the neurons are given; so backends that keep u to themselves can be listened
+to, and gradients that a rule cuts are missing here too. Parallel neurons show their potentials. A synapse belongs to the first neurons
+that run after it; one without any is a read-out, and its ``sdu`` is of the gradient of its output. In a synapse with a presynaptic trace
+the zeros of that count too.
 
-A call that leaves no graph ran forward only. A network whose parts know both branches of weight-sharing methods hands them to each other in an
-object with ``spikes`` and ``counts``; either branch counts as a call.
+A call that leaves no graph ran forward only. A network whose parts know both branches of weight-sharing methods hands them to each other
+in an object with ``spikes`` and ``counts``; either branch counts as a call.
 """
 
 from __future__ import annotations
@@ -160,6 +161,12 @@ class WorkWatch:
                 if slope is not None:
                     seen.df.add(slope[wanted])
             seen.currents = []
+
+    def forget(self) -> None:
+        """Let go of the network; what was found stays."""
+        self._net = nn.Identity()
+        for seen in self.neurons.values():
+            seen.module = self._net
 
     # Synapses -------------------------------------------------------------------------------------------------------
 
