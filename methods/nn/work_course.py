@@ -14,7 +14,7 @@ from methods.nn.work_watch import WorkWatch, ZerosKind
 
 MEASURED = ("ss", "sdu", "sdf")
 WHY_MISSING = {
-    "ss": "spike times have no zeros; events are counted instead",
+    "ss": "no spikes step by step at the input: spike times, whose events are counted instead, or counts that an ANN branch sees",
     "sdu": "no gradient reached neurons behind the layer, so none is skipped (taken as 0)",
     "sdf": "no neurons with a firing derivative behind the layer (taken as 0)",
 }
@@ -94,10 +94,11 @@ class Course:
         """Return for each reason the layers, or the phase, of which something was taken as 0."""
         if not self.spiking:
             return {DENSE: [self.name]}
-        found: dict[str, list[str]] = {}
+        branch = FAMILIES[self.family].rule == "branch"
+        found: dict[str, list[str]] = {DENSE: [f"{self.name}: gradients of the ANN branch"]} if branch else {}
         for name, shares in self.sparsities().items():
             for share, reason in WHY_MISSING.items():
-                if shares[share] is None:
+                if shares[share] is None and not (branch and share != "ss"):
                     found.setdefault(f"{share}: {reason}", []).append(f"{self.name}: {name}")
         return found
 

@@ -201,6 +201,7 @@ def test_weights_shared_with_an_ann_are_seen_in_any_method():
     found = Sata({"batches": 1}).measure(method, method.build())
     assert found["family"] == "ANN branch with shared weights"
     assert found["energy"]["update"]["compute"] > 0
+    assert list(found["unmeasured"]) == ["an ANN is counted without use of zeros"]
 
 
 def test_a_method_may_say_how_to_count_it():
