@@ -107,7 +107,7 @@ class Sata(Probe):
         self.courses: list[Course] = []
         self.seconds = 0.0
         self.samples_to_target: int | None = None
-        self._first: Look | None = None  # before training, of the first phase
+        self._first: dict[str, Look] = {}  # before training, of the phase that comes first
         self._phase: Phase | None = None
 
     # While the network is trained -----------------------------------------------------------------------------------
@@ -117,7 +117,7 @@ class Sata(Probe):
         begin = time.perf_counter()
         if not phase:
             rehearsal = Rehearsal(method, net)
-            self._first = Look.at(rehearsal, self.options.batches, 0.0)
+            self._first = {rehearsal.phase.name: Look.at(rehearsal, self.options.batches, 0.0)}
             self._follow(method)
         else:
             self._epoch(method, net, phase, share)
@@ -133,7 +133,7 @@ class Sata(Probe):
                     phase.modules = list(phase.modules)
                 self._phase = phase
                 yield phase
-            del method.phases  # type: ignore[attr-defined]
+            vars(method).pop("phases", None)
 
         method.phases = MethodType(told, method)  # type: ignore[method-assign]
 
@@ -149,9 +149,8 @@ class Sata(Probe):
             look = Look.at(rehearsal, self.options.batches, share)
             if not course.looks:
                 course.family = family_of(rehearsal.method, rehearsal.net, look.seen)
-                if self._first is not None:
-                    course.looks.append(self._first)
-                    self._first = None
+                course.looks += [first for phase_name, first in self._first.items() if phase_name == name]
+                self._first = {}
             course.looks.append(look)
         if phase.predict is None:
             self._wait(method, net)

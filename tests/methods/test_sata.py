@@ -173,6 +173,12 @@ def test_phases_are_counted_each_by_its_own_family_and_weighted_by_samples():
     assert found["status"] == "extrapolated"
 
 
+def test_a_first_phase_without_epochs_leaves_no_look_in_the_next():
+    found = figures("diet_snn[ann_share=0]", epochs=2)
+    assert [phase["phase"] for phase in found["phases"]] == ["tune"]
+    assert [look["share"] for look in found["looks"]] == [0.5, 1.0]
+
+
 def test_blocks_that_are_frozen_run_forward_only():
     found = figures("bloctrain[blocks=2]", epochs=1)
     assert found["family"] == "BPTT SNN + block-wise"
