@@ -101,6 +101,13 @@ class Ann2Snn(ConversionMethod):
             found = calibration.activation_factors(net, layers, sequences, min(o.calibration, len(task.split("train"))), percent)
         return {layer: factor * o.scale for layer, factor in found.items()}
 
+    def calibration_work(self, net: nn.Module) -> tuple[int, int]:
+        """Return what conversion simulates; threshold balancing runs the whole network once for each of its layers."""
+        if self.options.factors != "spikes":
+            return super().calibration_work(net)
+        layers = sum(isinstance(module, Layer) for module in net.modules())
+        return self.options.balancing_images, self.options.balancing_steps * layers
+
     def encode(self, inputs: Tensor) -> Tensor:
         """Return the image at every step, or spikes -1, 0, 1 that stand for it on average.
 

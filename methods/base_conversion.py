@@ -26,6 +26,8 @@ from methods.nn.rate_networks import LEAST, rate_network
 from methods.nn.stepping import stepping
 from methods.nn.wiring import Connection, Site, open_shortcuts, trace
 
+SIMULATED = 64  # training images that conversion simulates with spikes
+
 
 class ConversionMethod(SpikingMethod):
     """A method that converts a trained ReLU network; subclasses say the norm factors."""
@@ -106,7 +108,7 @@ class ConversionMethod(SpikingMethod):
     def convert(self, net: nn.Module) -> None:
         """Fold, find the factors, install spiking neurons; keep the figures for ``report``."""
         net.eval()
-        images = next(self.task.batches("train", 64, 64)).inputs
+        images = next(self.task.batches("train", SIMULATED, SIMULATED)).inputs
         sample = self.task.encode(images, 1)
         open_shortcuts(net)
         connections = trace(net, sample[:, :1])
@@ -121,6 +123,10 @@ class ConversionMethod(SpikingMethod):
         names = {module: name for name, module in net.named_modules()}
         self.figures["norm_factors"] = {names[layer]: factors[layer].flatten().tolist() for layer in layers}
         self.figures["rate_error"] = {names[la]: self._rate_error(activations[la], rates[la], factors[la]) for la in layers}
+
+    def calibration_work(self, net: nn.Module) -> tuple[int, int]:
+        """Return how many samples conversion simulates with spiking neurons, and for how many steps each: for the probe ``sata``."""
+        return SIMULATED, self.steps
 
     def _rate_error(self, activation: Tensor, output: Tensor, factor: Tensor) -> float:
         """Return the mean of ``|rate - activation / factor|`` for mean outputs ``[B, C, ...]`` of one layer."""

@@ -160,14 +160,23 @@ class DietSnn(ConversionMethod):
 
     def norm_factors(self, net: nn.Module, connections: list[Connection]) -> dict[Layer, Tensor]:
         """Balance the thresholds, layer by layer, scale them, and return them."""
-        o = self.options
-        count = o.calibration or (512 if self.task.budget_name == "paper" else 64)
+        o, count = self.options, self.calibration_images
         image = self.task.encode(next(self.task.batches("train", count, count)).inputs, 1)
         layers = [c.layer for c in connections if c.layer is not None]
         found = balance_thresholds(net, layers, image, o.calibration_steps, o.percentile, self.spiking)
         for layer, threshold in found.items():
             layer.synapse.set_threshold(o.scaling * threshold)  # type: ignore[operator, union-attr]
         return {layer: torch.tensor(o.scaling * threshold) for layer, threshold in found.items()}
+
+    def calibration_work(self, net: nn.Module) -> tuple[int, int]:
+        """Return what conversion simulates: for each layer the network up to it, half of it on average."""
+        layers = sum(isinstance(module, Layer) for module in net.modules())
+        return self.calibration_images, self.options.calibration_steps * (layers + 1) // 2
+
+    @property
+    def calibration_images(self) -> int:
+        """Training images that thresholds are taken from."""
+        return self.options.calibration or (512 if self.task.budget_name == "paper" else 64)
 
     @staticmethod
     def _keep_scale(connections: list[Connection], thresholds: dict[Layer, Tensor]) -> None:
