@@ -181,6 +181,8 @@ def _run_phase(
     schedule = make_schedule(optimizer, replace(training, epochs=epochs))
     update = Updater(optimizer, clock, precision, device, training.clip_norm)
     loader = Loader(task, training.batch_size, seed, training.augment, phase.keep)
+    if phase.modules is not None:
+        phase.modules = list(phase.modules)  # gone through anew in every epoch
     observer.phase(phase, training, optimizer, net)
     dtype = PRECISIONS[precision]
     precise = partial(torch.autocast, device.type, dtype) if dtype else nullcontext

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from harness.method import Method
+from harness.method import Method, Phase
 from harness.plugin import Plugin, ProbeCard
 
 
@@ -32,8 +32,8 @@ class Probe(Plugin, ABC):
         """Return why this probe cannot look at networks of ``method``, or None if it can."""
         return None
 
-    def observe(self, method: Method, net: nn.Module, phase: str, share: float) -> None:
-        """Look at a network in training: before it begins (``phase`` is "", ``share`` 0), and after each epoch of a phase.
+    def observe(self, method: Method, net: nn.Module, phase: Phase | None, share: float) -> None:
+        """Look at a network in training: before it begins (``phase`` is None, ``share`` 0), and after each epoch of a phase.
 
         ``share`` of the phase's epochs are done then. Weights, buffers and gradients must be left as they are. Off the clock.
         """

@@ -73,25 +73,27 @@ class Listener(TrainingMeter):
         super().__init__(net, method.task.device)
         self.method, self.net, self.probes, self.emit = method, net, list(probes), emit
         self.probing = 0.0
-        self.show("", 0.0)
+        self.now: Phase | None = None
+        self.show(0.0)
 
-    def show(self, phase: str, share: float) -> None:
+    def show(self, share: float) -> None:
         """Let the probes look at the network; their random numbers are their own."""
         begin = time.perf_counter()
         for probe in self.probes:
             with torch.random.fork_rng(enabled=True):
-                probe.observe(self.method, self.net, phase, share)
+                probe.observe(self.method, self.net, self.now, share)
         self.probing += time.perf_counter() - begin
 
     def phase(self, phase: Phase, training: Training, optimizer: torch.optim.Optimizer, net: nn.Module) -> None:
         """Report that a phase begins."""
         super().phase(phase, training, optimizer, net)
+        self.now = phase
         self.emit({"event": "phase", "phase": phase.name})
 
     def epoch(self, trace: EpochTrace, epochs: int) -> None:
         """Report an epoch."""
         self.emit({"event": "epoch", "epochs": epochs, **asdict(trace)})
-        self.show(trace.phase, (trace.epoch + 1) / epochs)
+        self.show((trace.epoch + 1) / epochs)
 
 
 def execute(method: Method, spec: RunSpec, registries: Registries, started: float, emit: Emit, keep: Path | None = None) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from harness.plugin import Card, Claim
 from harness.task import Task
 from methods.base_conversion import ConversionMethod
 from methods.nn import calibration
+from methods.nn.neuron import LIF
 from methods.nn.rate_networks import Name, published_net
 from methods.nn.wiring import Connection, Site
 
@@ -105,7 +106,7 @@ class Ann2Snn(ConversionMethod):
         """Return what conversion simulates; threshold balancing runs the whole network once for each of its layers."""
         if self.options.factors != "spikes":
             return super().calibration_work(net)
-        layers = sum(isinstance(module, Layer) for module in net.modules())
+        layers = sum(isinstance(module, LIF) for module in net.modules())
         return self.options.balancing_images, self.options.balancing_steps * layers
 
     def encode(self, inputs: Tensor) -> Tensor:

@@ -13,9 +13,7 @@ converted network for the samples it simulates (``ConversionMethod.calibration_w
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, replace
-from types import MethodType
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -108,37 +106,21 @@ class Sata(Probe):
         self.seconds = 0.0
         self.samples_to_target: int | None = None
         self._first: dict[str, Look] = {}  # before training, of the phase that comes first
-        self._phase: Phase | None = None
 
     # While the network is trained -----------------------------------------------------------------------------------
 
-    def observe(self, method: Method, net: nn.Module, phase: str, share: float) -> None:
+    def observe(self, method: Method, net: nn.Module, phase: Phase | None, share: float) -> None:
         """Look at the network before training, and in the middle and at the end of a phase; wait for the target of the task."""
         begin = time.perf_counter()
-        if not phase:
+        if phase is None:
             rehearsal = Rehearsal(method, net)
             self._first = {rehearsal.phase.name: Look.at(rehearsal, self.options.batches, 0.0)}
-            self._follow(method)
         else:
             self._epoch(method, net, phase, share)
         self.seconds += time.perf_counter() - begin
 
-    def _follow(self, method: Method) -> None:
-        """Let ``method`` tell which phase it is in, as long as it is trained."""
-        phases = method.phases
-
-        def told(_: Method, net: nn.Module) -> Iterator[Phase]:
-            for phase in phases(net):
-                if phase.modules is not None:
-                    phase.modules = list(phase.modules)
-                self._phase = phase
-                yield phase
-            vars(method).pop("phases", None)
-
-        method.phases = MethodType(told, method)  # type: ignore[method-assign]
-
-    def _epoch(self, method: Method, net: nn.Module, name: str, share: float) -> None:
-        phase = self._phase or Phase(name)
+    def _epoch(self, method: Method, net: nn.Module, phase: Phase, share: float) -> None:
+        name = phase.name
         if not self.courses or self.courses[-1].name != name:
             self.courses.append(Course(name, samples=len(samples_of(method, phase))))
         course = self.courses[-1]

@@ -389,7 +389,7 @@ class Watches(Probe):
 
     def observe(self, method, net, phase, share):
         torch.rand(100)
-        self.seen.append([phase, share])
+        self.seen.append(["" if phase is None else phase.name, share])
 
     def measure(self, method, net):
         return {"seen": self.seen, "factor": self.options.factor}

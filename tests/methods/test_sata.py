@@ -46,17 +46,19 @@ class Watched(Observer):
         torch.manual_seed(0)
         self.method, self.probe = method, probe
         self.net = method.build()
-        self.shown = 0
-        self.show("", 0.0)
+        self.now: Phase | None = None
+        self.show(0.0)
         train(method, self.net, 0, observer=self)
 
-    def show(self, phase: str, share: float) -> None:
+    def show(self, share: float) -> None:
         with torch.random.fork_rng():
-            self.probe.observe(self.method, self.net, phase, share)
-        self.shown += 1
+            self.probe.observe(self.method, self.net, self.now, share)
+
+    def phase(self, phase: Phase, *_: Any) -> None:
+        self.now = phase
 
     def epoch(self, trace, epochs: int) -> None:
-        self.show(trace.phase, (trace.epoch + 1) / epochs)
+        self.show((trace.epoch + 1) / epochs)
 
 
 def figures(name: str, options: dict[str, Any] | None = None, **settings: Any) -> dict[str, Any]:
@@ -91,7 +93,6 @@ def test_training_goes_the_same_way_with_and_without_it():
             before = copy.deepcopy(run.net.state_dict())
             probe.measure(method, run.net)
             assert all(torch.equal(before[name], value) for name, value in run.net.state_dict().items())
-            assert "phases" not in vars(method)
             assert not any(module._forward_hooks for module in run.net.modules())
             return {**run.net.state_dict(), "clamped": method.clamped}
         torch.manual_seed(0)
