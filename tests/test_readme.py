@@ -10,12 +10,6 @@ README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 REGISTRIES = Registries()
 
 
-def test_the_table_of_methods_is_made_of_the_cards(command):
-    listed = command("list", "methods", "--format", "github").out.strip()
-    widths = r"[ |]+|-{3,}"  # how wide the columns are does not matter
-    assert " ".join(re.sub(widths, " ", listed).split()) in " ".join(re.sub(widths, " ", README).split())
-
-
 def test_every_command_is_shown():
     commands = {command.name or command.callback.__name__ for command in app.registered_commands}
     assert {name for name in commands if f"spikebench {name}" not in README} == set()
