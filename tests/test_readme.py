@@ -7,7 +7,6 @@ from harness.cli import app
 from harness.registry import Registries
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-REGISTRIES = Registries()
 
 
 def test_every_command_is_shown():
