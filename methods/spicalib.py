@@ -75,7 +75,7 @@ class Spicalib(ConversionMethod):
         "answers, expected improvement, size of the search in small budgets, scale of a layer whose quantile is 0",
     )
     spikes = "graded"
-    simulated_steps = 64
+    simulated_steps = 32
 
     class Options(plugin.Options):
         """The stages of the conversion."""
@@ -87,7 +87,9 @@ class Spicalib(ConversionMethod):
         quantile: float = Field(
             0.999, description="search=off: quantile of the outputs of a layer that is its scale; 1: maximum", gt=0, le=1
         )
-        quantile_images: int = Field(256, description="training images, one batch, that quantiles are of", ge=1)
+        quantile_images: int | None = Field(
+            None, description="training images, one batch, that quantiles are of; None: 256 in the paper budget, else 64", ge=1
+        )
         per_channel: bool = Field(False, description="one scale per channel instead of one per layer")
         clip: Literal["none", "always", "burst", "divide"] = Field(
             "none", description="outputs before the quantile: clipped at gamma, likewise if gamma > 1, or above 1 divided by gamma"
@@ -156,9 +158,9 @@ class Spicalib(ConversionMethod):
     def tails(self, net: nn.Module) -> dict[str, UpperTail]:
         """Return the largest outputs of every ReLU of ``net``, by name, for quantiles."""
         o = self.options
-        lowest = min(o.quantile, LOWEST) if o.search == "off" else LOWEST
+        lowest = o.quantile if o.search == "off" else LOWEST
         relus = {module: name for name, module in net.named_modules() if isinstance(module, nn.ReLU)}
-        images = min(o.quantile_images, len(self.task.split("train")))
+        images = min(o.quantile_images or (256 if self.task.budget_name == "paper" else 64), len(self.task.split("train")))
         found: dict[str, UpperTail] = {}
 
         def see(module: nn.Module, output: Tensor) -> None:
