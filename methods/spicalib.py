@@ -127,7 +127,7 @@ class Spicalib(ConversionMethod):
 
     def backbone(self) -> nn.Module:
         """Return the task's reference backbone or VGG-16."""
-        return super().backbone() if self.options.net == "task" else Vgg(self.task.input_shape, VGG16, self, hidden=4096)
+        return super().backbone() if self.options.net == "task" else Vgg(self.task.input_shape, (*VGG16, "P"), self)
 
     # Conversion -----------------------------------------------------------------------------------------------------
 
@@ -260,7 +260,7 @@ class Spicalib(ConversionMethod):
 
     def recipe(self, task: Task) -> dict[str, Any]:
         """Return the settings of the base paper for CIFAR; the task's augmentation stands in for AutoAugment and Cutout."""
-        fits = task.head.kind == "classify" and min(task.input_shape[1:]) >= 16
+        fits = task.head.kind == "classify" and min(task.input_shape[1:]) >= 32
         settings = {"optimizer": "sgd", "momentum": 0.9, "lr": 0.1 if task.head.classes >= 100 else 0.05, "weight_decay": 5e-4}
         settings |= {
             "schedule": "cosine",
