@@ -81,7 +81,11 @@ class Spicalib(ConversionMethod):
         """The stages of the conversion."""
 
         search: Literal["bayes", "off"] = Field("bayes", description="find the quantile by Bayesian optimisation, or use `quantile`")
-        search_images: int | None = Field(None, description="training images of the search; None: 1000 in the paper budget, else 64", ge=1)
+        search_images: int | None = Field(
+            None,
+            description="training images of the search; None: 1000 in the paper budget, else 64, or 16 for a detector or segmenter",
+            ge=1,
+        )
         search_random: int = Field(5, description="random points of the search", ge=1)
         search_points: int | None = Field(None, description="points that the search proposes; None: 30 in the paper budget, else 10", ge=0)
         quantile: float = Field(
@@ -189,10 +193,9 @@ class Spicalib(ConversionMethod):
     def search_quantile(self, net: nn.Module, tails: dict[str, UpperTail]) -> float:
         """Return the quantile that brings the answers on one training batch closest to those of the ReLU network."""
         o, paper = self.options, self.task.budget_name == "paper"
-        images, points = (
-            o.search_images or (1000 if paper else 64),
-            o.search_points if o.search_points is not None else (30 if paper else 10),
-        )
+        few = 64 if self.task.head.kind == "classify" else 16  # larger images
+        images = o.search_images or (1000 if paper else few)
+        points = o.search_points if o.search_points is not None else (30 if paper else 10)
         batches = list(self.task.batches("train", evaluation_batch(self), images))
         assert self.relu is not None
         wanted = torch.cat([self.predict_ann(self.relu, batch.inputs).final() for batch in batches])
