@@ -38,10 +38,9 @@ from methods.nn.dropout import SequenceDropout
 from methods.nn.layer import Layer
 from methods.nn.neuron import ReLU
 from methods.nn.synapse import Linear
-from methods.nn.vgg import Plan, Vgg
+from methods.nn.vgg import VGG16, Vgg
 from methods.nn.wiring import Connection, trace
 
-VGG16: Plan = (64, 64, "P", 128, 128, "P", 256, 256, 256, "P", 512, 512, 512, "P", 512, 512, 512)
 LEAST_THRESHOLD = 1e-3
 
 
@@ -128,7 +127,7 @@ class DietSnn(ConversionMethod):
         """Return the task's reference backbone or VGG-16."""
         if self.options.net == "task":
             return super().backbone()
-        return Vgg(self.task.input_shape, VGG16, self, hidden=4096)
+        return Vgg(self.task.input_shape, VGG16[:-1], self, hidden=4096)
 
     # Stages ---------------------------------------------------------------------------------------------------------
 

@@ -47,10 +47,9 @@ from methods.nn.noise import pixels
 from methods.nn.sealed import sealed, with_training_data
 from methods.nn.surrogate import Triangle
 from methods.nn.synapse import Linear
-from methods.nn.vgg import Plan, Vgg
+from methods.nn.vgg import VGG16, Vgg
 from methods.nn.wiring import Connection, trace
 
-VGG16: Plan = (64, 64, "P", 128, 128, "P", 256, 256, 256, "P", 512, 512, 512, "P", 512, 512, 512, "P")
 TAU = 4.0  # temperature of the distillation
 NO_CLASS = "synthetic images are drawn for classes; boxes and masks are not"
 # What the paper budget takes and what others take, unless the options say: images per class, iterations, rates, images for thresholds.

@@ -29,10 +29,9 @@ from torch import Tensor, nn
 
 from harness import plugin
 from harness.evaluate import evaluation_batch
-from harness.plugin import Card, Claim, UnfitError
+from harness.plugin import Card, Claim
 from harness.task import Batch, Task
 from methods.base_conversion import ConversionMethod
-from methods.diet_snn import VGG16
 from methods.nn import bayesian_search, conversion
 from methods.nn.burst import BurstNeuron, absorb
 from methods.nn.calibration import watching
@@ -41,7 +40,6 @@ from methods.nn.lateral_pool import LIPool2d, RateGate2d
 from methods.nn.layer import Layer
 from methods.nn.residual import MaxPool2d
 from methods.nn.upper_tail import UpperTail
-from methods.nn.vgg import Vgg
 from methods.nn.wiring import Connection, trace
 
 LOWEST, HIGHEST = 0.95, 1.0  # quantiles that are searched
@@ -109,10 +107,8 @@ class Spicalib(ConversionMethod):
     options: Options
 
     def __init__(self, task: Task, *args: Any, **kwargs: Any) -> None:
-        """Bind to a task; raise UnfitError for a search without Optuna."""
+        """Bind to a task."""
         super().__init__(task, *args, **kwargs)
-        if self.options.search == "bayes" and (reason := bayesian_search.missing()):
-            raise UnfitError(f"spicalib: {reason}, or set search = 'off'")
         self.relu: nn.Module | None = None
         self.connections: list[Connection] | None = None
 
@@ -128,10 +124,6 @@ class Spicalib(ConversionMethod):
         if o.calibration == "off":
             return BurstNeuron(o.gamma, scale=threshold)
         return BurstNeuron(o.gamma, o.allowance * self.steps, o.calibration, threshold)
-
-    def backbone(self) -> nn.Module:
-        """Return the task's reference backbone or VGG-16."""
-        return super().backbone() if self.options.net == "task" else Vgg(self.task.input_shape, (*VGG16, "P"), self)
 
     # Conversion -----------------------------------------------------------------------------------------------------
 

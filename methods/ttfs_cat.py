@@ -45,13 +45,12 @@ from methods.nn.dropout import SequenceDropout
 from methods.nn.earliest_pool import EarliestPool2d
 from methods.nn.layer import Layer
 from methods.nn.log_weights import LogWeights
-from methods.nn.rate_networks import VGG16
 from methods.nn.scoring import score
 from methods.nn.stepping import stepping
 from methods.nn.time_code import TimeCode
 from methods.nn.ttfs_neuron import Mode, PixelCode, TtfsNeuron, set_mode
 from methods.nn.ttfs_readout import TtfsReadout
-from methods.nn.vgg import Vgg
+from methods.nn.vgg import VGG16, Vgg
 from methods.nn.wiring import Connection, trace
 
 OCTAVES = 6  # T / tau unless asked otherwise

@@ -29,10 +29,8 @@ from harness.store import Store
 
 def tune(selection: Selection, trials: int, folder: Path, plugin_files: Sequence[Path], resume: str, *, force: bool) -> None:
     """Tune every method on every task, run what was best with all seeds and print the tables. Exit 1 if a run failed."""
-    try:
-        import optuna
-    except ImportError:
-        raise UsageError("optuna is not installed: pip install 'spikebench[tune]'") from None
+    import optuna  # takes a while
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if trials < 2:
         raise UsageError(f"--trials {trials}: two at least; the first is the method's defaults")

@@ -15,11 +15,8 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 
 import torch
-
-from harness.plugin import UsageError
 
 
 @dataclass(frozen=True)
@@ -32,18 +29,11 @@ class Found:
     seconds: float  # of the whole search
 
 
-def missing() -> str | None:
-    """Return what to do if the search cannot run here, or None."""
-    return None if find_spec("optuna") else "optuna is not installed: pip install 'spikebench[tune]'"
-
-
 def maximise(objective: Callable[[float], float], low: float, high: float, random: int = 5, proposed: int = 30, seed: int = 1) -> Found:
     """Return the largest value of ``objective`` on ``[low, high]`` that was found in ``random`` points and so many ``proposed`` ones.
 
-    ``objective`` runs without gradients. Raises UsageError without Optuna.
+    ``objective`` runs without gradients.
     """
-    if reason := missing():
-        raise UsageError(reason)
     import optuna
 
     def value(trial: optuna.Trial) -> float:

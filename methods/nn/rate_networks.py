@@ -16,10 +16,9 @@ from harness.task import Backbone
 from methods.nn import backbones
 from methods.nn.parts import Parts
 from methods.nn.residual import DEPTHS, DeepResNet, ResidualBlock
-from methods.nn.vgg import Vgg
+from methods.nn.vgg import VGG16, Vgg
 
 Name = Literal["task", "resnet", "vgg16", "resnet34"]
-VGG16 = (64, 64, "P", 128, 128, "P", 256, 256, 256, "P", 512, 512, 512, "P", 512, 512, 512, "P")
 LEAST = {"vgg16": 32, "resnet34": 32}  # pixels each way that a network can be pooled down from
 
 

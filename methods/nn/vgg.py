@@ -12,6 +12,7 @@ from methods.nn.layer import Layer
 from methods.nn.parts import Parts
 
 Plan = Sequence[int | str]  # channels of a layer, or "P" for a pooling
+VGG16: Plan = (64, 64, "P", 128, 128, "P", 256, 256, 256, "P", 512, 512, 512, "P", 512, 512, 512, "P")
 
 
 class _GlobalPool(nn.Module):

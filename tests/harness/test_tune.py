@@ -7,8 +7,6 @@ import pytest
 from harness.commands import tune as module
 from harness.store import Store
 
-pytest.importorskip("optuna")
-
 
 @pytest.fixture
 def runs(monkeypatch, make_record):

@@ -11,10 +11,9 @@ from torch import Tensor, nn
 
 from harness.evaluate import evaluate
 from harness.loop import train
-from harness.plugin import UnfitError
 from harness.registry import Registries
 from harness.task import Backbone
-from methods.nn import bayesian_search, conversion
+from methods.nn import conversion
 from methods.nn.burst import BurstNeuron
 from methods.nn.lateral_pool import LIPool2d, RateGate2d
 from methods.nn.layer import Layer
@@ -105,13 +104,6 @@ def test_the_searched_quantile_is_the_best_of_those_tried(digits, relu):
         wanted = method.predict_ann(relu, batch).final().log_softmax(1)
         found = method.predict(net, batch).final().log_softmax(1)
     assert (wanted.exp() * (wanted - found)).sum(1).mean() == pytest.approx(search["distance"], rel=1e-3)
-
-
-def test_a_search_without_optuna_is_refused_with_a_way_out(digits, monkeypatch):
-    monkeypatch.setattr(bayesian_search, "find_spec", lambda name: None)
-    with pytest.raises(UnfitError, match="search = 'off'"):
-        Spicalib(digits)
-    Spicalib(digits, FAST)
 
 
 # The stages

@@ -1,13 +1,8 @@
 """The search over one number."""
 
-import pytest
 import torch
 
-from harness.plugin import UsageError
-from methods.nn import bayesian_search
 from methods.nn.bayesian_search import maximise
-
-optuna = pytest.importorskip("optuna")
 
 
 # Card, test 8
@@ -29,9 +24,3 @@ def test_the_same_seed_finds_the_same_and_gradients_of_the_caller_do_not_matter(
         other = maximise(wave, 0.95, 1.0, random=3, proposed=3)
     assert one.evaluations == other.evaluations
     assert maximise(wave, 0.95, 1.0, 3, 0, seed=2).evaluations != one.evaluations[:3]
-
-
-def test_without_optuna_the_error_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(bayesian_search, "find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=r"spikebench\[tune\]"):
-        maximise(lambda p: p, 0.0, 1.0)
