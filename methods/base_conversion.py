@@ -23,10 +23,11 @@ from methods.nn import calibration, conversion
 from methods.nn.neuron import ReLU
 from methods.nn.norm import BatchNorm
 from methods.nn.rate_networks import LEAST, rate_network
+from methods.nn.sealed import counted
 from methods.nn.stepping import stepping
 from methods.nn.wiring import Connection, Site, open_shortcuts, trace
 
-SIMULATED = 64  # training images that conversion simulates with spikes
+SIMULATED = 64  # validation images that are simulated once for the figures of a report
 
 
 class ConversionMethod(SpikingMethod):
@@ -48,6 +49,7 @@ class ConversionMethod(SpikingMethod):
         """Bind to a task; raise UnfitError for a network (option ``net``) that its images are too small for."""
         super().__init__(task, *args, **kwargs)
         self.figures: dict[str, Any] = {}
+        self.training_images_read: int | None = None  # by the conversion; for the probe ``leakage``
         name, size = getattr(self.options, "net", "task"), task.input_shape[1:]
         if name in LEAST and min(size) < LEAST[name]:
             raise UnfitError(
@@ -92,7 +94,9 @@ class ConversionMethod(SpikingMethod):
     def phases(self, net: nn.Module) -> Iterator[Phase]:
         """Train the ReLU network, then convert it in place."""
         yield Phase("ann", predict=self.predict_ann, parameters=self.groups(net))
-        self.convert(net)
+        with counted(self.task) as read:
+            self.convert(net)
+        self.training_images_read = len(read)
 
     def groups(self, net: nn.Module) -> list[Any] | None:
         """Return the parameter groups of the optimiser; default: one group of all."""
@@ -108,7 +112,7 @@ class ConversionMethod(SpikingMethod):
     def convert(self, net: nn.Module) -> None:
         """Fold, find the factors, install spiking neurons; keep the figures for ``report``."""
         net.eval()
-        images = next(self.task.batches("train", SIMULATED, SIMULATED)).inputs
+        images = next(self.task.batches("validation", SIMULATED, SIMULATED)).inputs
         sample = self.task.encode(images, 1)
         open_shortcuts(net)
         connections = trace(net, sample[:, :1])
@@ -161,7 +165,7 @@ class ConversionMethod(SpikingMethod):
     def report(self, net: nn.Module) -> dict[str, Any]:
         """Return the norm factors, the rate error of each layer and, on validation data, the first T within 1 point of the ANN.
 
-        ``rate_error`` is the mean of ``|rate - activation / factor|`` on 64 training images. ``steps_to_ann`` is None when T steps
+        ``rate_error`` is the mean of ``|rate - activation / factor|`` on 64 validation images. ``steps_to_ann`` is None when T steps
         do not get there. Validation figures are left out for detection and segmentation, where scoring every step is dear.
         """
         figures = {**super().report(net), **self.figures, "v_init": self.v_init, "reset": self.reset}

@@ -135,7 +135,7 @@ class Spicalib(ConversionMethod):
         conversion.fold(net)
         self.relu = copy.deepcopy(net)
         try:
-            self.connections = trace(net, self.task.encode(next(self.task.batches("train", 1, 1)).inputs, 1))
+            self.connections = trace(net, self.task.encode(next(self.task.batches("validation", 1, 1)).inputs, 1))
         except ValueError:  # a sum of several layers has no scale of its own
             self.connections = None
         tails = self.tails(net)

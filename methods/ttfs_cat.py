@@ -46,6 +46,7 @@ from methods.nn.earliest_pool import EarliestPool2d
 from methods.nn.layer import Layer
 from methods.nn.log_weights import LogWeights
 from methods.nn.scoring import score
+from methods.nn.sealed import counted
 from methods.nn.stepping import stepping
 from methods.nn.time_code import TimeCode
 from methods.nn.ttfs_neuron import Mode, PixelCode, TtfsNeuron, set_mode
@@ -191,7 +192,9 @@ class TtfsCat(ConversionMethod):
         net[0].measure(torch.cat(pixels))  # type: ignore[index, operator]
         yield Phase("train", epochs=epochs - tuning, predict=self.predict_ann, on_epoch=lambda *when: set_mode(net, self.mode(*when)))
         net.eval()
-        self.convert(net)
+        with counted(self.task) as read:
+            self.convert(net)
+        self.training_images_read = len(read)
         if o.weight_bits:
             synapses = [module for module in net.modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
             for synapse in synapses:
@@ -208,7 +211,7 @@ class TtfsCat(ConversionMethod):
     @torch.no_grad()
     def convert(self, net: nn.Module) -> None:
         """Fold normalisations, for ReLU rescale, and place neurons and their biases; keep the figures of full precision."""
-        data = self.task.encode(next(self.task.batches("train", 1, 1)).inputs, 1)
+        data = self.task.encode(next(self.task.batches("validation", 1, 1)).inputs, 1)
         conversion.fold(net)
         if self.options.training == "relu":
             connections = trace(net, data)

@@ -1,14 +1,18 @@
-"""Training data under seal: what a method does after it has given its data away cannot touch them, by mistake or otherwise.
+"""Training data under seal, or watched: what a method does after it has given its data away cannot touch them, or is counted.
 
 ::
 
     task = sealed(task)                       # reading the training split raises SealedError from now on
     task = with_training_data(task, data)     # other data stand in for it
+    with counted(task) as read:               # places of the training samples that are read meanwhile
+        ...
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from harness.task import Data, Task
@@ -41,6 +45,32 @@ class Sealed:
     def targets(self) -> NoReturn:
         """Refuse."""
         self._refuse()
+
+
+class _Counted:
+    """A split that notes which of its samples are read."""
+
+    def __init__(self, data: Any, read: set[int]) -> None:
+        self.data, self.read = data, read
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, place: Any) -> Any:
+        self.read.add(int(place))
+        return self.data[place]
+
+
+@contextmanager
+def counted(task: Task) -> Iterator[set[int]]:
+    """Note the places of the training samples of ``task`` that are read within the context."""
+    read: set[int] = set()
+    data = task.split("train")
+    task._splits["train"] = _Counted(data, read)
+    try:
+        yield read
+    finally:
+        task._splits["train"] = data
 
 
 def _replaced(task: Task, data: Any) -> Task:

@@ -8,8 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from harness.loop import train
 from harness.plugin import UsageError
 from harness.registry import Registries
+from harness.spec import parse_variant
 from harness.task import Backbone
 from methods.leakage import Leakage, Space, class_means, data_leak, spiking_logits, straight_through, twin_logits
 from methods.nn.relu_twin import relu_twin
@@ -213,3 +215,13 @@ def test_the_audit_knows_what_conversions_count_and_what_back_propagation_reads(
 def test_options_that_are_out_of_range_are_refused():
     with pytest.raises(UsageError, match="iterations"):
         Leakage({"iterations": "0"})
+
+
+@pytest.mark.parametrize(("name", "images"), [("ann2snn[calibration=48]", 48), ("tcl", 0), ("spicalib[search=off,quantile_images=16]", 16)])
+def test_training_images_that_a_conversion_reads_are_counted(name, images):
+    base, options = parse_variant(name)
+    task = Digits()
+    task.budget = replace(task.budget, train_samples=64, validation_samples=16, test_samples=16)
+    method = Registries().methods.load(base)(task, options, steps=2, training={"epochs": 1})
+    train(method, method.build(), 0)
+    assert method.training_images_read == images

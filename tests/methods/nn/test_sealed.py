@@ -5,7 +5,7 @@ import torch
 
 from harness.loader import Loader
 from harness.task import Data
-from methods.nn.sealed import SealedError, sealed, with_training_data
+from methods.nn.sealed import SealedError, counted, sealed, with_training_data
 from suites.static_vision import Digits
 
 
@@ -43,3 +43,16 @@ def test_other_data_stand_in_for_the_training_data():
     torch.testing.assert_close(batch.inputs, task.prepare(bytes_.float() / 255))
     assert batch.targets.tolist() == list(range(6))
     assert len(task.split("train")) == 1257
+
+
+def test_training_samples_that_are_read_are_counted_and_come_as_they_are():
+    task = Digits()
+    wanted = task.gather("train", torch.tensor([3, 5]))
+    with counted(task) as read:
+        found = task.gather("train", torch.tensor([3, 5]))
+        task.gather("train", torch.tensor([5]))
+        next(task.batches("validation", 4))
+        assert len(task.split("train")) == 1257
+    assert read == {3, 5} and torch.equal(found.inputs, wanted.inputs) and torch.equal(found.targets, wanted.targets)
+    task.gather("train", torch.tensor([7]))
+    assert read == {3, 5}
