@@ -150,12 +150,12 @@ class DietSnn(ConversionMethod):
         net.eval()
         connections = trace(net, self.task.encode(next(self.task.batches("train", 1, 1)).inputs, 1))
         if not self.answers_scale:
-            self.figures["ann_validation"] = self._validation(net, self.predict_ann)[-1]
+            self.figures["ann_validation"] = self.final_validation(net, self.predict_ann)
         thresholds = self.norm_factors(net, connections)
         if self.answers_scale:
             self._keep_scale(connections, thresholds)
         else:
-            self.figures["converted_validation"] = self._validation(net, self.predict)[-1]
+            self.figures["converted_validation"] = self.final_validation(net, self.predict)
 
     def norm_factors(self, net: nn.Module, connections: list[Connection]) -> dict[Layer, Tensor]:
         """Balance the thresholds, layer by layer, scale them, and return them."""

@@ -189,9 +189,9 @@ class PrivateSnn(ConversionMethod):
         try:
             o = self.options
             images, teacher = self.synthesise(net) if o.encrypt or o.calibration == "synthetic" else (None, None)
-            self.figures["ann_validation"] = self._validation(net, self.predict_ann)[-1]
+            self.figures["ann_validation"] = self.final_validation(net, self.predict_ann)
             self.convert(net, images)
-            self.figures["converted_validation"] = self._validation(net, self.predict)[-1]
+            self.figures["converted_validation"] = self.final_validation(net, self.predict)
             if images is not None and teacher is not None and o.encrypt:
                 self.task = with_training_data(self.real, Data(images, teacher.argmax(1).cpu()))
                 yield from self._encryption(net, teacher)

@@ -131,7 +131,7 @@ class Spicalib(ConversionMethod):
     def convert(self, net: nn.Module) -> None:
         """Fold, take quantiles, install neurons and pooling, choose the quantile; keep the figures for ``report``."""
         net.eval()
-        self.figures["ann_validation"] = self._validation(net, self.predict_ann)[-1]
+        self.figures["ann_validation"] = self.final_validation(net, self.predict_ann)
         conversion.fold(net)
         self.relu = copy.deepcopy(net)
         try:
@@ -217,8 +217,7 @@ class Spicalib(ConversionMethod):
         if self.relu is None:
             return dict(self.figures)
         powers = sorted({2**i for i in range(self.steps.bit_length())} | {self.steps})
-        scored = range(1, self.steps + 1) if self.task.head.kind == "classify" else powers
-        scorers, distances = {t: self.task.scorer() for t in scored}, dict.fromkeys(powers, 0.0)
+        scorers, distances = {t: self.task.scorer() for t in self.scored_steps(self.steps)}, dict.fromkeys(powers, 0.0)
         gap, seen = ConversionGap(self.relu, net, self.connections), 0
         for batch, outputs, wanted in self._answers(net, gap):
             for t, scorer in scorers.items():
@@ -227,12 +226,11 @@ class Spicalib(ConversionMethod):
                 distances[t] += float(self.distance(wanted, outputs[t - 1])) * len(wanted)
             seen += len(wanted)
         curve = {t: scorer.compute()[self.task.metric] for t, scorer in scorers.items()}
-        near = [t for t, found in curve.items() if found >= self.figures["ann_validation"] - 0.01]
         return {
             **self.figures,
             **gap.figures(),
             "validation_by_steps": {str(t): curve[t] for t in powers},
-            "steps_to_ann": near[0] if near else None,
+            "steps_to_ann": self.steps_to_ann(curve),
             "output_distance": {str(t): total / seen for t, total in distances.items()},
         }
 
