@@ -17,6 +17,7 @@ import os
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -136,7 +137,12 @@ def execute(method: Method, spec: RunSpec, registries: Registries, started: floa
     for name, probe in probes.items():
         if name not in refused:
             emit({"event": "stage", "stage": name})
-            probed[name] = probe.measure(method, net)
+            try:
+                probed[name] = probe.measure(method, net)
+            except Exception as error:  # an analysis that fails is no reason to lose the run
+                sys.stderr.write(traceback.format_exc())
+                probed[name] = {"cannot": f"it failed: {type(error).__name__}: {failure.first_line(error)}"}
+                task.warnings.append(f"the probe {name} failed: {type(error).__name__}: {failure.first_line(error)}")
     return {
         "accuracy": accuracy_part(task.metric, test, validation, extrapolated),
         "activity": activity,

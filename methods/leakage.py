@@ -125,7 +125,9 @@ class Leakage(Probe):
                 unrolled = copy.copy(method)
                 if isinstance(method, ConversionMethod):
                     unrolled.steps = min(method.steps, self.options.steps)
-                found["A3"] = self._ascend(task, space, spiking_logits(unrolled, frozen(copy.deepcopy(net))), judge, means)
+                logits = spiking_logits(unrolled, frozen(copy.deepcopy(net)))
+                reason = opaque(logits, space.inputs(torch.rand(4, *space.shape, device=task.device)))
+                found["A3"] = {"cannot": reason} if reason else self._ascend(task, space, logits, judge, means)
         return found
 
     def _judge(self, task: Task) -> tuple[Logits, float]:
@@ -181,8 +183,10 @@ class Leakage(Probe):
         copied = figures["A2"]
         scores = [("A2 rebuilt ReLU network, test data", copied["accuracy"], figures["chance"], copied["leak"])]
         for name, source in (("A2", "ReLU network"), ("A3", "spiking network")):
-            if name in figures:
-                part = figures[name]
+            part = figures.get(name, {"cannot": ""})
+            if part.get("cannot"):
+                rows.append({**empty, "attack": f"{name} not possible: {part['cannot']}"})
+            elif "cannot" not in part:
                 scores.append(
                     (f"{name} impressions of the {source}, judged", part["recognised"], figures["chance"], part["recognised_leak"])
                 )
@@ -200,6 +204,16 @@ def data_leak(method: Method) -> dict[str, Any]:
     if isinstance(method, ConversionMethod):
         return {"reads": "conversion reads training data, not counted", "training_images": total}
     return {"reads": "trained by back-propagation on real data", "images_read": total, "training_images": total, "share": 1.0}
+
+
+def opaque(logits: Logits, inputs: Tensor) -> str | None:
+    """Return why no gradient comes from ``logits`` to ``inputs [B, ...]``, or None if one does."""
+    inputs = inputs.detach().requires_grad_()
+    try:
+        (slope,) = torch.autograd.grad(logits(inputs).sum(), inputs, allow_unused=True)
+    except RuntimeError as error:
+        return f"it cannot be differentiated ({str(error).splitlines()[0]})"
+    return None if slope is not None and slope.count_nonzero() else "its neurons pass no gradient"
 
 
 def frozen(net: nn.Module) -> nn.Module:

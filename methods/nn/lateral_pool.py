@@ -16,6 +16,8 @@ et al., 2022; general windows); the gate: Rueckauer et al., Frontiers in Neurosc
 
 from __future__ import annotations
 
+from itertools import accumulate, islice
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -34,6 +36,9 @@ class _SpikePool(Stateful):
 
     def _sums(self, x: Tensor, before: Tensor | None) -> Tensor:
         """Return the sums ``[T, B, C, H, W]`` of x up to every step."""
+        if x.requires_grad:
+            totals = accumulate(x.unbind(0)) if before is None else islice(accumulate(x.unbind(0), initial=before), 1, None)
+            return torch.stack(list(totals))
         sums = like(x)
         for now, total in zip(x.unbind(0), sums.unbind(0), strict=True):
             if before is None:

@@ -360,6 +360,28 @@ class Picky(Counts):
 """
 
 
+BREAKS = """
+from harness.plugin import ProbeCard
+from harness.probe import Probe
+
+
+class Breaks(Probe):
+    card = ProbeCard(name="breaks", title="-", authors="-", venue="-", year=2026, family="testing", summary="-")
+
+    def measure(self, method, net):
+        raise ArithmeticError("no figure")
+"""
+
+
+def test_a_probe_that_fails_leaves_the_run_its_other_figures(plugin_file, tiny):
+    registries = Registries([plugin_file(tiny), plugin_file(BREAKS, "breaks.py")])
+    spec = RunSpec(method="fine", task="tiny/digits", probes=("breaks",))
+    parts = execute(make(spec, registries), spec, registries, time.time(), lambda event: None)
+    assert parts["probes"] == {"breaks": {"cannot": "it failed: ArithmeticError: no figure"}}
+    assert "the probe breaks failed: ArithmeticError: no figure" in parts["warnings"]
+    assert parts["accuracy"].test > 0
+
+
 def test_figures_of_probes_are_kept_and_a_probe_that_cannot_look_says_why(plugin_file, tiny):
     registries = Registries([plugin_file(tiny), plugin_file(PROBES, "probes.py")])
     spec = RunSpec(method="fine", task="tiny/digits", probes=("counts", "picky"))

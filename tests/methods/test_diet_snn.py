@@ -227,7 +227,7 @@ def test_without_tuning_the_converted_network_is_the_result():
     net = method.build()
     phases = [trace.phase for trace in train(method, net, seed=0).traces]
     assert phases == ["ann"]
-    assert method.report(net)["converted_validation"] == method._validation(net, method.predict)[-1]
+    assert method.report(net)["converted_validation"] == method.final_validation(net, method.predict)
 
 
 def test_detection_answers_of_the_converted_network_come_near_those_of_the_relu_network():

@@ -13,7 +13,7 @@ from harness.plugin import UsageError
 from harness.registry import Registries
 from harness.spec import parse_variant
 from harness.task import Backbone
-from methods.leakage import Leakage, Space, class_means, data_leak, spiking_logits, straight_through, twin_logits
+from methods.leakage import Leakage, Space, class_means, data_leak, opaque, spiking_logits, straight_through, twin_logits
 from methods.nn.relu_twin import relu_twin
 from methods.private_snn import PrivateSnn
 from methods.stbp import Stbp
@@ -225,3 +225,17 @@ def test_training_images_that_a_conversion_reads_are_counted(name, images):
     method = Registries().methods.load(base)(task, options, steps=2, training={"epochs": 1})
     train(method, method.build(), 0)
     assert method.training_images_read == images
+
+
+def test_an_attack_that_no_gradient_serves_is_not_possible_and_says_so():
+    assert opaque(lambda x: x.flatten(1)[:, :2] ** 2, torch.rand(2, 1, 4, 4)) is None
+    assert opaque(lambda x: x.floor().flatten(1), torch.rand(2, 1, 4, 4)) == "its neurons pass no gradient"
+    assert "cannot be differentiated" in opaque(lambda x: x.detach().flatten(1), torch.rand(2, 1, 4, 4))
+    figures = {
+        "chance": 0.1,
+        "A1": {"reads": "none"},
+        "A2": dict.fromkeys(("accuracy", "leak", "recognised", "recognised_leak", "cosine", "cosine_chance", "cosine_leak"), 0.5),
+        "A3": {"cannot": "its neurons pass no gradient"},
+    }
+    attacks = [row["attack"] for row in Leakage.rows(figures)]
+    assert attacks[1] == "A3 not possible: its neurons pass no gradient" and not any("A3 impressions" in each for each in attacks)

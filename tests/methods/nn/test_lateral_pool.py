@@ -86,3 +86,18 @@ def test_single_steps_are_the_whole_run(kind):
     with stepping(pool):
         singly = torch.cat([pool(now[None]) for now in x])
     assert torch.equal(singly, pool(x))
+
+
+@pytest.mark.parametrize("split", [0, 2])
+def test_gradients_pass_as_through_pooling_of_sums(split):
+    torch.manual_seed(0)
+    x = torch.randn(5, 2, 3, 6, 6, requires_grad=True)
+    pool, weight = LIPool2d(nn.MaxPool2d(2)), torch.randn(5, 2, 3, 3, 3)
+    with stepping(pool):
+        parts = x.split(split) if split else (x,)
+        out = torch.cat([pool(part) for part in parts])
+    sums = nn.functional.max_pool2d(x.cumsum(0).flatten(0, 1), 2).unflatten(0, (5, 2))
+    wanted = torch.cat([sums[:1], sums[1:] - sums[:-1]])
+    torch.testing.assert_close(out, wanted)
+    for found, reference in zip(torch.autograd.grad((out * weight).sum(), x), torch.autograd.grad((wanted * weight).sum(), x), strict=True):
+        torch.testing.assert_close(found, reference)
