@@ -260,8 +260,8 @@ class TtfsCat(ConversionMethod):
         ``snn_validation`` in the end, ``weight_loss`` from the full one to that. These are of the closed form, which the clocked network
         equals but for rounding: in single precision a potential at the very edge of a level may fall to either side.
         ``simulation_error`` is the largest difference of their final answers on 64 validation samples. ``spikes_per_neuron`` (at most 1) is
-        by layer, pixels first, on the same; synaptic additions are the record's ``synops_ac``. ``distinct_weights``: the most of a layer;
-        ``silent_weights``: share of zeros.
+        by layer, pixels first, on the same; ``steps_to_ann`` the first step within 1 point of the ANN; synaptic additions are the record's
+        ``synops_ac``. ``distinct_weights``: the most of a layer; ``silent_weights``: share of zeros.
         """
         if net[0].mode != "spikes":  # type: ignore[index]
             return {}
@@ -275,6 +275,7 @@ class TtfsCat(ConversionMethod):
         found = self.coded_validation(net)
         return self.figures | {
             "snn_validation": found,
+            "steps_to_ann": self.steps_to_ann(self._validation(net, self.predict)),
             "weight_loss": self.figures["snn_validation_full"] - found,
             "simulation_error": (answers - closed).abs().max().item(),
             "spikes_per_neuron": [layer.spikes_per_sample / layer.neurons for layer in layers],
