@@ -22,8 +22,12 @@ from harness.method import Update
 from harness.plugin import Card, Claim
 from harness.task import Batch, Task
 from methods.base_conversion import ConversionMethod
+from methods.nn.calibration import activation_factors
+from methods.nn.neuron import ReLU
 from methods.nn.rate_networks import Name, published_net
 from methods.nn.wiring import Connection, Site
+
+CALIBRATION, PERCENT = 1024, 99.9  # training images and percentile of the ablation, those of ann2snn
 
 
 class ClippedReLU(nn.Module):
@@ -58,7 +62,7 @@ class Tcl(ConversionMethod):
         family="conversion",
         summary="Train the clipping bound of every ReLU with the weights and use it as the norm factor, so that few time steps suffice.",
         compared_with=("ann2snn", "ann", "stbp"),
-        baseline="ann2snn",
+        baseline="tcl[clip=false]",
         claims=(
             Claim("test_accuracy", "value", 0.7387, "static/imagenet", "VGG-16, T=250", "abstract"),
             Claim("test_accuracy", "value", 0.7037, "static/imagenet", "ResNet-34, T=250", "abstract"),
@@ -89,6 +93,7 @@ class Tcl(ConversionMethod):
         """The clipping layers and the neurons they become."""
 
         net: Name = Field("task", description="the task's backbone, a residual one of its widths, or a published one")
+        clip: bool = Field(True, description="false: plain ReLU, whose factors are percentiles of activations as ann2snn's (the ablation)")
         bound: float = Field(2.0, description="initial clipping bound lambda (4.0 for ImageNet-like data)", gt=0)
         per_channel: bool = Field(False, description="one bound per channel instead of one per layer")
         lambda_decay: float = Field(5e-4, description="L2 coefficient of the bounds; 5e-2 buys low latency", ge=0)
@@ -105,7 +110,9 @@ class Tcl(ConversionMethod):
         self.clamped = torch.zeros((), dtype=torch.long, device=task.device)  # on the device: counting must not wait for it
 
     def neuron(self, features: int) -> nn.Module:
-        """Return ReLU with a trainable clipping layer."""
+        """Return ReLU with a trainable clipping layer, or without."""
+        if not self.options.clip:
+            return ReLU()
         return ClippedReLU(self.options.bound, features if self.options.per_channel else None)
 
     def groups(self, net: nn.Module) -> list[dict[str, Any]]:
@@ -130,8 +137,12 @@ class Tcl(ConversionMethod):
         return loss
 
     def norm_factors(self, net: nn.Module, connections: list[Connection]) -> dict[Site, Tensor]:
-        """Return the trained bounds."""
-        return {c.layer: c.layer.neuron.bound.detach().clone() for c in connections if c.layer is not None}
+        """Return the trained bounds; without clipping, the 99.9 percentile of the positive activations of training images."""
+        layers = dict.fromkeys(c.layer for c in connections if c.layer is not None)
+        if not self.options.clip:
+            sequences = (self.task.encode(batch.inputs, 1) for batch in self.task.batches("train", limit=CALIBRATION))
+            return activation_factors(net, layers, sequences, min(CALIBRATION, len(self.task.split("train"))), PERCENT)
+        return {layer: layer.neuron.bound.detach().clone() for layer in layers}
 
     def report(self, net: nn.Module) -> dict[str, Any]:
         """Return the figures of the conversion, and how often a bound was clamped."""

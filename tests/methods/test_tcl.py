@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from harness.evaluate import evaluate
 from harness.loop import make_optimizer, train
 from harness.registry import Registries
 from harness.task import Training
+from methods.ann2snn import Ann2Snn
 from methods.nn.calibration import activation_factors
 from methods.nn.conversion import install, integrate_and_fire
 from methods.nn.layer import Layer
@@ -326,3 +328,15 @@ def test_the_recipe_track_follows_the_qcfs_repository(digits, monkeypatch):
     t = method.training
     assert (t.optimizer, t.lr, t.momentum, t.weight_decay, t.epochs, t.batch_size) == ("sgd", 0.1, 0.9, 5e-4, 120, 128)
     assert method.steps == 250
+
+
+def test_without_clipping_factors_are_percentiles_as_those_of_plain_conversion(digits):
+    task = Registries().task("static/digits")
+    task.budget = replace(task.budget, train_samples=48, validation_samples=16, test_samples=16)
+    factors = []
+    for kind, options in ((Tcl, {"clip": False}), (Ann2Snn, {})):
+        method = kind(task, options, steps=2, training={"epochs": 1})
+        torch.manual_seed(0)
+        train(method, method.build(), seed=0)
+        factors.append(method.figures["norm_factors"])
+    assert factors[0] == factors[1]
