@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import re
 import statistics
+import textwrap
 from collections.abc import Iterable, Sequence
 from itertools import cycle
 from pathlib import Path
@@ -32,14 +33,15 @@ FORMATS = ("svg", "png", "pdf")
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vP*Xh"
 LINES = ("-", "--", "-.", ":")
+FEW = 8  # lines; the bands of more would hide each other
 
 
 def _figure(table: Table) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure  # not pyplot: no display and no global state
 
-    figure = Figure(figsize=(8, 5), layout="constrained")
+    figure = Figure(figsize=(10, 5.5), layout="constrained")
     axes = figure.add_subplot()
-    axes.set_title(_plain(table.title), fontsize=9)
+    axes.set_title("\n".join(textwrap.wrap(_plain(table.title), 80)), fontsize=9, loc="left")
     axes.grid(alpha=0.3)
     return figure, axes
 
@@ -94,7 +96,7 @@ def over_steps(table: Table) -> Figure | None:
             [a - b for a, b in zip(y, reach, strict=True)],
             [a + b for a, b in zip(y, reach, strict=True)],
             color=style["color"],
-            alpha=0.15,
+            alpha=0.15 if len(found) <= FEW else 0.05,
             linewidth=0,
         )
     if max(curve.steps[-1] for _, curve in found) > 8:

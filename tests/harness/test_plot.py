@@ -39,7 +39,7 @@ def test_accuracy_over_steps_shows_the_means_and_a_level_for_what_needs_one_step
     found = lines(figure)
     assert list(found["stbp"].get_xdata()) == [1, 2] and list(found["stbp"].get_ydata()) == pytest.approx([30, 70])
     assert list(found["ann"].get_ydata()) == [90, 90]
-    assert "static/digits" in figure.axes[0].get_title() and "n = 2" in found["stbp"].get_label()
+    assert "static/digits" in figure.axes[0].get_title(loc="left") and "n = 2" in found["stbp"].get_label()
 
 
 def test_accuracy_against_a_cost_marks_what_no_other_beats(table):
