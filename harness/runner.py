@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
@@ -32,23 +32,22 @@ from harness import environment, failure
 from harness.allocator import use_huge_pages
 from harness.evaluate import evaluate
 from harness.identity import make
-from harness.loop import EpochTrace, train
+from harness.listener import Emit, Listener
+from harness.loop import train
 from harness.meters.agreement import agreement
 from harness.meters.compiling import CompileMeter
 from harness.meters.contention import Contention
 from harness.meters.inference import latency, throughput
 from harness.meters.spikes import SpikeMeter
 from harness.meters.synops import SynopsMeter
-from harness.meters.training import TrainingMeter
 from harness.meters.yardstick import yardstick
-from harness.method import Method, Phase, Prediction
+from harness.method import Method, Prediction
 from harness.probe import Probe
 from harness.record import Environment, Epoch, Gradient, Gradients, Inference, Record, Settings, Time
 from harness.registry import Registries
 from harness.spec import RunSpec, parse_variant
 from harness.store import Store
 from harness.summary import accuracy_part, activity_part, time_part
-from harness.task import Training
 
 MARK = "\x1espikebench "
 SYNOPS_SAMPLES = (8, 64)  # at least and at most: synaptic operations are costly to count, and vary little between samples
@@ -59,42 +58,6 @@ OTHERS_ALLOWED = 0.05  # share of the cores that other processes may use meanwhi
 CHANGED = 1.1  # ratio of the yardsticks before and after training
 UNSTEADY = 1.15  # 90th percentile of step times over the median; on a quiet machine nine of ten runs stay below
 AGREEMENT_BATCH = 32  # the exact gradient keeps all steps of it
-
-Emit = Callable[[dict[str, Any]], None]
-
-
-class Listener(TrainingMeter):
-    """Measures the memory of a training, reports its progress, and lets probes look on.
-
-    Attribute: ``probing``, the seconds that probes took.
-    """
-
-    def __init__(self, method: Method, net: nn.Module, probes: Iterable[Probe], emit: Emit) -> None:
-        """Report through ``emit``."""
-        super().__init__(net, method.task.device)
-        self.method, self.net, self.probes, self.emit = method, net, list(probes), emit
-        self.probing = 0.0
-        self.now: Phase | None = None
-        self.show(0.0)
-
-    def show(self, share: float) -> None:
-        """Let the probes look at the network; their random numbers are their own."""
-        begin = time.perf_counter()
-        for probe in self.probes:
-            with torch.random.fork_rng(enabled=True):
-                probe.observe(self.method, self.net, self.now, share)
-        self.probing += time.perf_counter() - begin
-
-    def phase(self, phase: Phase, training: Training, optimizer: torch.optim.Optimizer, net: nn.Module) -> None:
-        """Report that a phase begins."""
-        super().phase(phase, training, optimizer, net)
-        self.now = phase
-        self.emit({"event": "phase", "phase": phase.name})
-
-    def epoch(self, trace: EpochTrace, epochs: int) -> None:
-        """Report an epoch."""
-        self.emit({"event": "epoch", "epochs": epochs, **asdict(trace)})
-        self.show((trace.epoch + 1) / epochs)
 
 
 def execute(method: Method, spec: RunSpec, registries: Registries, started: float, emit: Emit, keep: Path | None = None) -> dict[str, Any]:

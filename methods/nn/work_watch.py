@@ -22,8 +22,6 @@ in an object with ``spikes`` and ``counts``; either branch counts as a call.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from math import prod
 from types import TracebackType
 from typing import Any, Literal
 
@@ -37,46 +35,12 @@ from methods.nn.psn import ParallelNeuron
 from methods.nn.synapse import DelayLine
 from methods.nn.traced import Traced
 from methods.nn.training_energy import Work
+from methods.nn.work_seen import Neuron, Synapse, sequences, shape_of
 from methods.nn.zeros import Zeros
 
 SYNAPSES = (nn.Linear, nn.Conv1d, nn.Conv2d)
 SPIKING = ("binary", "graded")
 ZerosKind = Literal["exact", "quantised"]
-
-
-@dataclass
-class Synapse:
-    """What was seen of a synapse. A step-sample is one step of one sample."""
-
-    weights: int
-    linear: bool
-    learns: bool
-    inputs: float = 0.0  # of a step-sample
-    outputs: float = 0.0
-    places_in: float = 1.0
-    places_out: float = 1.0
-    forward: dict[bool, int] = field(default_factory=lambda: {False: 0, True: 0})  # step-samples without and with a graph
-    zeros: dict[bool, Zeros] = field(default_factory=lambda: {False: Zeros(), True: Zeros()})  # of the inputs, likewise
-    real: dict[bool, bool] = field(default_factory=lambda: {False: False, True: False})  # whether inputs were no spikes, likewise
-    back: int = 0  # step-samples that a gradient reached
-    gradient: Zeros = field(default_factory=Zeros)  # of the output
-    trace: Zeros = field(default_factory=Zeros)
-    neuron: str | None = None  # behind it
-    source: str | None = None  # the neurons before it
-
-
-@dataclass
-class Neuron:
-    """What was seen of a layer of neurons."""
-
-    module: nn.Module
-    kind: str
-    spiking: bool = False  # whether it emitted spikes
-    graph: bool = False  # whether they had a graph
-    cut: bool = False  # and that ended at the step
-    du: Zeros = field(default_factory=Zeros)
-    df: Zeros = field(default_factory=Zeros)
-    currents: list[tuple[Tensor, bool, bool]] = field(default_factory=list)  # of this batch; with a graph? stepping?
 
 
 class WorkWatch:
@@ -156,7 +120,7 @@ class WorkWatch:
     def slopes(self) -> None:
         """Count the zeros of the firing derivatives where spikes of the last batch had a graph. The watch must not be listening."""
         for seen in self.neurons.values():
-            for currents, wanted in _sequences(seen.currents) if seen.graph else ():
+            for currents, wanted in sequences(seen.currents) if seen.graph else ():
                 slope = firing_slope(seen.module, currents)
                 if slope is not None:
                     seen.df.add(slope[wanted])
@@ -201,7 +165,7 @@ class WorkWatch:
         weight: Tensor = module.weight  # type: ignore[assignment]
         seen = self.synapses.setdefault(name, Synapse(weight.numel(), isinstance(module, nn.Linear), weight.requires_grad))
         seen.learns, seen.source = weight.requires_grad, seen.source or self._last
-        step_samples, seen.inputs, seen.outputs, seen.places_in, seen.places_out = _shape(module, x, y)
+        step_samples, seen.inputs, seen.outputs, seen.places_in, seen.places_out = shape_of(module, x, y)
         graph = y.requires_grad and torch.is_grad_enabled()
         x, repeats = (x[0], len(x)) if x.dim() > 1 and len(x) > 1 and x.stride(0) == 0 else (x, 1)
         x = x.detach()
@@ -296,32 +260,3 @@ def _is_neuron(module: nn.Module) -> bool:
     """Return whether ``module`` is an activation, spiking or not, and holds no other."""
     inner = list(module.modules())[1:]
     return hasattr(module, "spike_kind") and not any(hasattr(part, "spike_kind") for part in inner)
-
-
-def _sequences(calls: list[tuple[Tensor, bool, bool]]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the sequences of currents ``[T, B, ...]`` that ``calls`` were parts of, and which of their steps are wanted ``[T]``.
-
-    Calls while stepping follow each other; every other call starts from rest, and is of no interest without a graph.
-    """
-    steps = [(current, graph) for current, graph, stepping in calls if stepping]
-    if steps:
-        flags = torch.cat([torch.full((len(current),), graph) for current, graph in steps])
-        yield torch.cat([current for current, _ in steps]), flags.to(steps[0][0].device)
-    for current, graph, stepping in calls:
-        if graph and not stepping:
-            yield current, torch.ones(len(current), dtype=torch.bool, device=current.device)
-
-
-def _shape(module: nn.Module, x: Tensor, y: Tensor) -> tuple[int, float, float, float, float]:
-    """Return the step-samples of a call, inputs and outputs of each, and their places."""
-    if isinstance(module, nn.Linear):
-        count, channels_in, channels_out = prod(x.shape[:2]) if x.dim() > 2 else prod(x.shape[:-1]), module.in_features, module.out_features
-    else:
-        assert isinstance(module, (nn.Conv1d, nn.Conv2d))
-        channels_in, channels_out = module.in_channels, module.out_channels
-        if getattr(module, "over_time", False):
-            count = y.numel() // channels_out
-            return count, channels_in, channels_out, 1.0, 1.0
-        count = x.numel() // prod(x.shape[1 - module.weight.dim() :])
-    inputs, outputs = x.numel() / count, y.numel() / count
-    return count, inputs, outputs, inputs / channels_in, outputs / channels_out
