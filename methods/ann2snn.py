@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from harness import plugin
 from harness.plugin import Card, Claim
 from harness.task import Task
-from methods.base_conversion import ConversionMethod
+from methods.base_conversion import SOURCE_ANN, ConversionMethod
 from methods.nn import calibration
 from methods.nn.neuron import LIF
 from methods.nn.rate_networks import Name, published_net
@@ -124,12 +124,4 @@ class Ann2Snn(ConversionMethod):
 
     def recipe(self, task: Task) -> dict[str, Any]:
         """Return the source ANN's settings (the card's, ours) and the end of its sweep over T."""
-        return {
-            "optimizer": "sgd",
-            "lr": 0.1,
-            "momentum": 0.9,
-            "weight_decay": 5e-4,
-            "schedule": "cosine",
-            "steps": 256,
-            "net": published_net(task.input_shape),
-        }
+        return SOURCE_ANN | {"steps": 256, "net": published_net(task.input_shape)}

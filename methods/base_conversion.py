@@ -27,6 +27,7 @@ from methods.nn.sealed import counted
 from methods.nn.stepping import stepping
 from methods.nn.wiring import Connection, Site, open_shortcuts, trace
 
+SOURCE_ANN = {"optimizer": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4, "schedule": "cosine"}  # how it is trained (QCFS)
 SIMULATED = 64  # validation images that are simulated once for the figures of a report
 
 

@@ -21,7 +21,7 @@ from harness import plugin
 from harness.method import Update
 from harness.plugin import Card, Claim
 from harness.task import Batch, Task
-from methods.base_conversion import ConversionMethod
+from methods.base_conversion import SOURCE_ANN, ConversionMethod
 from methods.nn.calibration import activation_factors
 from methods.nn.neuron import ReLU
 from methods.nn.rate_networks import Name, published_net
@@ -150,15 +150,5 @@ class Tcl(ConversionMethod):
 
     def recipe(self, task: Task) -> dict[str, Any]:
         """Return the recipe of the QCFS repository, whose TCL activation this follows; the paper's own was not found."""
-        return {
-            "optimizer": "sgd",
-            "lr": 0.1,
-            "momentum": 0.9,
-            "weight_decay": 5e-4,
-            "schedule": "cosine",
-            "epochs": 120,
-            "batch_size": 128,
-            "lambda_decay": 5e-4,
-            "steps": 250,
-            "net": published_net(task.input_shape),
-        }
+        settings = {"epochs": 120, "batch_size": 128, "lambda_decay": 5e-4, "steps": 250, "net": published_net(task.input_shape)}
+        return SOURCE_ANN | settings

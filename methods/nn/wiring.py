@@ -78,6 +78,18 @@ def open_shortcuts(net: nn.Module) -> None:
             block.shortcut = Layer(synapse, nn.Identity(), nn.Identity())
 
 
+def _send(net: nn.Module, sequence: Tensor, hooks: Iterable[Any]) -> None:
+    """Run ``net`` on ``sequence``, labelled as the data, and remove the ``hooks`` that watched."""
+    try:
+        with torch.no_grad():
+            start = sequence.as_subclass(_Labelled)
+            start.sources = frozenset([None])
+            net(start)
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 def _joins(module: nn.Module) -> bool:
     """Return whether a module is a residual block that adds currents before its neurons."""
     return isinstance(module, ResidualBlock) and module.connect == "vanilla"
@@ -124,14 +136,7 @@ def trace(net: nn.Module, sequence: Tensor) -> list[Connection]:
             hooks.append(module.register_forward_pre_hook(enter))
         if isinstance(module, Layer) or module in blocks.values() or (isinstance(module, (nn.Conv2d, nn.Linear)) and module not in layers):
             hooks.append(module.register_forward_hook(leave))
-    try:
-        with torch.no_grad():
-            start = sequence.as_subclass(_Labelled)
-            start.sources = frozenset([None])
-            net(start)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    _send(net, sequence, hooks)
     return list(found.values())
 
 
@@ -149,12 +154,5 @@ def feeding(net: nn.Module, modules: Iterable[nn.Module], sequence: Tensor) -> d
         return output
 
     hooks = [module.register_forward_hook(leave) for module in modules]
-    try:
-        with torch.no_grad():
-            start = sequence.as_subclass(_Labelled)
-            start.sources = frozenset([None])
-            net(start)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    _send(net, sequence, hooks)
     return found
