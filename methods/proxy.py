@@ -56,7 +56,7 @@ class Proxy(SpikingMethod):
         authors="Kheradpisheh, Mirsadeghi, Masquelier",
         venue="IEEE Access 10:70769-70778",
         year=2022,
-        family="coupled",
+        family="ANN-coupled",
         summary="Send the error of a spiking network back through a ReLU network of the same weights, without surrogates or time.",
         compared_with=("stbp", "ann2snn", "ann"),
         baseline="stbp",

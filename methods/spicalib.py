@@ -14,7 +14,7 @@ numbers; behind residual sums they stay. The image is fed at every step, as are 
 Sources: "Spike Calibration: Fast and Accurate Conversion of Spiking Neural Network for Object Detection and Segmentation" (Li et al.,
 2022); "Efficient and Accurate Conversion of Spiking Neural Network with Burst Spikes" (Li and Zeng, IJCAI 2022); the authors' code bases.
 Ours: the mode ``ledger``, the distance for detection and segmentation (mean squared error of the raw answers), expected improvement in the
-search. Without Optuna, ``search=off``.
+search.
 """
 
 from __future__ import annotations

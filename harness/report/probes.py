@@ -19,20 +19,11 @@ from typing import Any
 from tabulate import tabulate
 
 from harness.metrics import MISSING
-from harness.plugin import UsageError
 from harness.probe import Probe
 from harness.registry import Registries
 from harness.report.table import FORMATS, GROUP
 from harness.spec import parse_variant
 from harness.store import Store
-
-
-class Plain(Probe):
-    """Stands for a probe that is not here: its figures that are numbers, under their own names."""
-
-    def measure(self, method: Any, net: Any) -> dict[str, Any]:
-        """Raise UsageError."""
-        raise UsageError("this probe is not here")
 
 
 @dataclass(frozen=True)
@@ -158,7 +149,9 @@ def build(
 
 def _table(name: str, group: dict[str, Any], found: dict[str, list[dict[str, Any]]], registries: Registries) -> ProbeTable:
     base = parse_variant(name, "probe")[0]
-    kind = registries.probes.load(base) if base in registries.probes.names() else Plain
+    kind = (
+        registries.probes.load(base) if base in registries.probes.names() else Probe
+    )  # one that is not here: its numbers, under their own names
     lines: list[Line] = []
     reasons: dict[str, str] = {}
     for label, runs in found.items():

@@ -65,7 +65,7 @@ def contender(text: str, task_name: str, registries: Registries) -> Contender:
     return Contender(text, lambda: step(net, batch, update), operations, updates)
 
 
-def measure(contenders: Sequence[Contender], rounds: int = ROUNDS) -> None:
+def measure(contenders: Sequence[Contender], rounds: int) -> None:
     """Let the contenders take turns."""
     for each in contenders:
         for _ in range(WARM_UP):
@@ -82,7 +82,7 @@ def main(task: str, methods: Sequence[str]) -> None:
     torch.set_num_threads(1)
     registries = Registries()
     contenders = [contender(text, task, registries) for text in methods]
-    measure(contenders)
+    measure(contenders, ROUNDS)
     first, rows = contenders[0], []
     for each in contenders:
         took = statistics.median(each.times)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from statistics import fmean
 
 import pytest
 import torch
@@ -202,14 +203,14 @@ def test_rates_of_the_first_layer_are_what_a_single_step_expects():
 
 
 # 8
-def mlp_accuracy(noise: str, steps: int) -> float:
-    """The accuracy at ``steps`` steps of an MLP 64-64-64-10 on digits, trained in one."""
-    torch.manual_seed(0)
+def mlp_accuracy(noise: str, steps: int, seed: int) -> float:
+    """The accuracy at ``steps`` steps of an MLP 64-64-64-10 on digits, trained in one for 40 epochs."""
+    torch.manual_seed(seed)
     parts = [Layer(nn.Linear(64, 64), BatchNorm(64), SingleStepNeuron(noise)) for _ in range(2)]
     net = nn.Sequential(nn.Flatten(2), *parts, nn.Linear(64, 10))
-    task, optimizer = Digits(), torch.optim.Adam(net.parameters(), 3e-3)
+    task, optimizer = Digits(), torch.optim.Adam(net.parameters(), 1e-3)
     train, test = (next(task.batches(split, 2000)) for split in ("train", "test"))
-    for _ in range(15):
+    for _ in range(40):
         for index in torch.randperm(len(train.targets)).split(64):
             optimizer.zero_grad()
             F.cross_entropy(net(train.inputs[None, index])[0], train.targets[index]).backward()
@@ -219,10 +220,10 @@ def mlp_accuracy(noise: str, steps: int) -> float:
     return (answers.argmax(1) == test.targets).double().mean().item()
 
 
-def test_noise_of_the_residuals_moments_makes_many_steps_better():
-    with_noise = mlp_accuracy("gauss", 8)
-    assert with_noise > mlp_accuracy("none", 8) + 0.01
-    assert with_noise > 0.88
+def test_noise_of_the_residuals_moments_makes_many_steps_better_over_three_seeds():
+    with_noise, without = ([mlp_accuracy(noise, 8, seed) for seed in range(3)] for noise in ("gauss", "none"))
+    assert fmean(with_noise) >= fmean(without) + 0.01
+    assert fmean(with_noise) > 0.9  # the card's MLP reached 97.8 % on a split of its own; ours tests on later writers
 
 
 # The neuron
