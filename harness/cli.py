@@ -267,6 +267,20 @@ def table(
     work(results, *chosen, sort, format, spread, against, probe, over_steps, plugin or [])
 
 
+@app.command(epilog="Examples: `spikebench claims --results results/reference` · `spikebench claims -m sltt,ottt --format github`")
+def claims(
+    method: Methods = "",
+    format: Annotated[str, typer.Option("--format", "-f", help="terminal, github, latex, csv or html.")] = "terminal",
+    plugin: Plugins = None,
+    results: Results = DEFAULT_RESULTS,
+) -> None:
+    """Print every claim of the papers beside what the records say, with verdict and command. Folders below the results folder are read too."""
+    from harness.commands.claims import claims as work
+    from harness.spec import split_list
+
+    work(results, split_list(method), format, plugin or [])
+
+
 @app.command(
     epilog="Examples: `spikebench plot steps -t static/digits` · `spikebench plot pareto --against spikes --results results/reference` · "
     "`spikebench plot training -m stbp,ottt --format png`"

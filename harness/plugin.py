@@ -40,6 +40,17 @@ def did_you_mean(given: str, allowed: Iterable[str]) -> str:
     return f"; allowed: {', '.join(names)}" if names else "; none is known"
 
 
+EXPECTED = (  # of the metric of a property
+    "higher",  # than that of ``against``
+    "lower",
+    "not lower",
+    "not higher",
+    "constant over steps",
+    "linear over steps",
+    "constant over depth",
+)
+
+
 @dataclass(frozen=True)
 class Claim:
     """One figure or property that a paper states, in a form that can be measured again.
@@ -56,6 +67,8 @@ class Claim:
     setting: str  # network, time steps and whatever else decides the figure
     source: str  # where the figure was read
     against: str | None = None  # the plugin compared with, e.g. "stbp"; None for a plain value
+    expect: str = ""  # of a property: one of ``EXPECTED``, which says how it is measured; empty if its words cannot be
+    variant: str = ""  # the plugin with the options that the claim is about, e.g. "t_revsnn[division=step]"; empty: without any
 
     def __post_init__(self) -> None:
         """Raise ValueError where the parts contradict each other."""
@@ -63,6 +76,10 @@ class Claim:
             raise ValueError(f"claim kind {self.kind!r} is unknown; allowed: value, ratio, difference, property")
         if (self.value is None) != (self.kind == "property"):
             raise ValueError(f"a claim of kind {self.kind!r} {'has no' if self.kind == 'property' else 'needs a'} value")
+        if self.expect and (self.kind != "property" or self.expect not in EXPECTED):
+            raise ValueError(f"expect = {self.expect!r} is for properties, and one of: {', '.join(EXPECTED)}")
+        if self.expect in EXPECTED[:4] and self.against is None:
+            raise ValueError(f"a claim that expects {self.expect!r} must say what it is against")
         if self.kind in ("ratio", "difference") and self.against is None:
             raise ValueError(f"a claim of kind {self.kind!r} must say what it is against")
 

@@ -29,9 +29,9 @@ ALWAYS_THERE = ("key", "status", "label", "started", "settings", "spec.method", 
 class Store:
     """A folder of records."""
 
-    def __init__(self, folder: str | Path = DEFAULT_FOLDER) -> None:
-        """Name the folder; nothing is made until something is written."""
-        self.folder = Path(folder)
+    def __init__(self, folder: str | Path = DEFAULT_FOLDER, deep: bool = False) -> None:
+        """Name the folder; nothing is made until something is written. ``deep``: also read the records of folders below."""
+        self.folder, self.deep = Path(folder), deep
 
     def prepare(self) -> None:
         """Make the folder and check that it can be written; raise UsageError if not."""
@@ -101,7 +101,8 @@ class Store:
         """
         # Read here, not by DuckDB: its reader gives up on the first file that is not UTF-8, and takes brackets in a folder's name
         # for a pattern.
-        texts = {path.name: _text(path) for path in sorted(self.folder.glob("*.json"))}
+        found = self.folder.rglob("*.json") if self.deep else self.folder.glob("*.json")
+        texts = {path.relative_to(self.folder).as_posix(): _text(path) for path in sorted(found)}
         if not texts:
             return [], []
         columns = ", ".join(f"json_extract(content, '$.{path}') as \"{name}\"" for name, path in paths.items())

@@ -33,5 +33,5 @@ def test_what_stands_between_the_marks_is_replaced_and_nothing_else():
 
 
 def test_a_page_cannot_run_anything():
-    with pytest.raises(ValueError, match="may show the output of table and list only"):
+    with pytest.raises(ValueError, match="may show the output of table, list, claims only"):
         list(blocks(PAGE.replace("table", "run")))

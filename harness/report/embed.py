@@ -6,7 +6,7 @@ A page marks where the output of a command goes::
     ...
     <!-- end -->
 
-Commands only read records (``table``, ``list``); whatever stands between the marks is replaced. A test compares pages and output.
+Commands only read records (``table``, ``list``, ``claims``); whatever stands between the marks is replaced. A test compares pages and output.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from io import StringIO
 from pathlib import Path
 
 BLOCK = re.compile(r"(<!-- spikebench (?P<command>[^\n]*?) -->\n)(?P<shown>.*?)(<!-- end -->)", re.DOTALL)
-READERS = ("table", "list")
+READERS = ("table", "list", "claims")
 
 
 def blocks(text: str) -> Iterator[tuple[list[str], str]]:
@@ -28,7 +28,7 @@ def blocks(text: str) -> Iterator[tuple[list[str], str]]:
     for found in BLOCK.finditer(text):
         arguments = shlex.split(found["command"])
         if arguments[0] not in READERS:
-            raise ValueError(f"spikebench {found['command']}: a page may show the output of {' and '.join(READERS)} only")
+            raise ValueError(f"spikebench {found['command']}: a page may show the output of {', '.join(READERS)} only")
         yield arguments, found["shown"].strip()
 
 
