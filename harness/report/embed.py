@@ -6,7 +6,8 @@ A page marks where the output of a command goes::
     ...
     <!-- end -->
 
-Commands only read records (``table``, ``list``, ``claims``); whatever stands between the marks is replaced. A test compares pages and output.
+Commands only read records (``table``, ``list``, ``claims``); whatever stands between the marks is replaced. A test compares page
+and output.
 """
 
 from __future__ import annotations

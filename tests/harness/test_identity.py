@@ -132,7 +132,7 @@ def test_the_sources_of_a_run_are_the_plugin_its_parts_the_task_and_the_runner()
     found = source_files([(entry.path, entry.module) for entry in entries], ["methods", "suites", "harness"])
     names = {path.relative_to(ROOT).as_posix() for path in found}
     assert {"methods/stbp.py", "methods/base.py", "methods/nn/neuron.py", "suites/digits.py", "harness/task.py"} <= names
-    assert not names & {"methods/ottt.py", "harness/cli.py", "harness/report/table.py"}
+    assert not names & {"methods/ottt.py", "harness/cli/runs.py", "harness/report/table.py"}
 
 
 def test_the_key_changes_with_the_source_of_a_part_of_the_project(key, monkeypatch, tmp_path):

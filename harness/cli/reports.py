@@ -1,0 +1,119 @@
+"""Commands that read records and run nothing: show, table, plot, claims, site, history."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import DEFAULT_RESULTS, Against, Methods, Plugins, Results, Suites, Tasks, app
+
+
+@app.command(epilog="Example: `spikebench show 1d603627` (the beginning of a run key, or a file)")
+def show(
+    record: Annotated[str, typer.Argument(help="Beginning of a run key, or a record file.")], results: Results = DEFAULT_RESULTS
+) -> None:
+    """Print one record readably."""
+    from harness.commands.show import show as work
+
+    work(record, results)
+
+
+@app.command(
+    epilog="Examples: `spikebench table` · `spikebench table -t static/digits --metrics test_accuracy,saved_bytes --format latex` · "
+    "`spikebench table --results results/reference --format github`"
+)
+def table(
+    task: Tasks = "",
+    method: Methods = "",
+    suite: Suites = "",
+    metrics: Annotated[str, typer.Option("--metrics", help="Columns, comma-separated. Default: a selection; `all` for every metric.")] = "",
+    sort: Annotated[str, typer.Option("--sort", help="Metric to sort by, best first.")] = "test_accuracy",
+    format: Annotated[str, typer.Option("--format", "-f", help="terminal, github, latex, csv or html.")] = "terminal",
+    spread: Annotated[
+        str, typer.Option("--spread", help="What stands beside a mean over seeds: deviation or interval (95 %, bootstrap).")
+    ] = "deviation",
+    against: Against = "",
+    probe: Annotated[str, typer.Option("--probe", help="Show what this probe found instead.")] = "",
+    over_steps: Annotated[bool, typer.Option("--over-steps", help="Show accuracy as of each time step instead.")] = False,
+    plugin: Plugins = None,
+    results: Results = DEFAULT_RESULTS,
+) -> None:
+    """Print comparison tables of the records: one per task, device, track and budget."""
+    from harness.commands.table import table as work
+    from harness.spec import split_list
+
+    chosen = (split_list(task), split_list(method), split_list(suite), split_list(metrics))
+    work(results, *chosen, sort, format, spread, against, probe, over_steps, plugin or [])
+
+
+@app.command(
+    epilog="Examples: `spikebench plot steps -t static/digits` · `spikebench plot pareto --against spikes --results results/reference` · "
+    "`spikebench plot training -m stbp,ottt --format png`"
+)
+def plot(
+    kind: Annotated[str, typer.Argument(help="steps (accuracy over time steps), pareto (accuracy against a cost) or training.")],
+    task: Tasks = "",
+    method: Methods = "",
+    suite: Suites = "",
+    against: Annotated[str, typer.Option("--against", help="With pareto: the metric that is the cost.")] = "saved_bytes",
+    format: Annotated[str, typer.Option("--format", "-f", help="svg, png or pdf, comma-separated.")] = "svg,png",
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")] = Path("results/local/plots"),
+    plugin: Plugins = None,
+    results: Results = DEFAULT_RESULTS,
+) -> None:
+    """Draw the records: one figure per task, device, track and budget. Prints the names of the files."""
+    from harness.commands.plot import plot as work
+    from harness.spec import split_list
+
+    chosen = (split_list(task), split_list(method), split_list(suite))
+    work(kind, results, *chosen, against, output, split_list(format), plugin or [])
+
+
+@app.command(epilog="Examples: `spikebench claims --results results/reference` · `spikebench claims -m sltt,ottt --format github`")
+def claims(
+    method: Methods = "",
+    format: Annotated[str, typer.Option("--format", "-f", help="terminal, github, latex, csv or html.")] = "terminal",
+    plugin: Plugins = None,
+    results: Results = DEFAULT_RESULTS,
+) -> None:
+    """Print every claim of the papers beside what the records say, with verdict and command. Folders below --results are read too."""
+    from harness.commands.claims import claims as work
+    from harness.spec import split_list
+
+    work(results, split_list(method), format, plugin or [])
+
+
+@app.command(
+    epilog="Examples: `spikebench site --results results/reference` · `spikebench site -o public`, then open public/index.html "
+    "(no server, no network)"
+)
+def site(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")] = Path("results/local/site"),
+    plugin: Plugins = None,
+    results: Results = DEFAULT_RESULTS,
+) -> None:
+    """Write a leaderboard of static pages: tables, plots, claims, a page per method and run. Folders below --results are read too."""
+    from harness.commands.site import site as work
+
+    work(results, output, plugin or [])
+
+
+@app.command(
+    epilog="Examples: `spikebench history test_accuracy -m stbp -t static/digits` · "
+    "`spikebench history step_time -m stbp,ottt -t static/digits -o history.svg`"
+)
+def history(
+    metric: Annotated[str, typer.Argument(help="A metric (`spikebench list metrics`).")],
+    method: Methods = "",
+    task: Tasks = "",
+    format: Annotated[str, typer.Option("--format", "-f", help="terminal, github or csv.")] = "terminal",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Also draw it to this svg, png or pdf file.")] = None,
+    results: Results = DEFAULT_RESULTS,
+) -> None:
+    """Print a metric over the commits that records come from, with change points marked. Folders below --results are read too."""
+    from harness.commands.history import history as work
+    from harness.spec import split_list
+
+    work(metric, results, split_list(method), split_list(task), format, output)
