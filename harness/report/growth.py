@@ -120,7 +120,7 @@ def _place(row: dict[str, Any], axis: str) -> tuple[str, str, str, float] | None
     if axis == "steps":
         x, steps = steps, None
     elif axis == "batch":
-        x, samples = training.pop("batch_size"), None
+        x, samples = training.pop("batch_size", None), None
     elif axis == "depth":
         x = backbone.pop("depth", None)
     else:
