@@ -17,7 +17,8 @@ from io import StringIO
 
 from tabulate import tabulate
 
-FORMATS = ("terminal", "github", "latex", "csv", "html")
+# What tables are written as, and what tabulate calls it.
+FORMATS = {"terminal": "simple", "github": "github", "latex": "latex_booktabs", "csv": "csv", "html": "html"}
 MATHS = {  # of what pdflatex with utf8 input does not know without further packages
     "±": r"$\pm$",
     "↑": r"$\uparrow$",
