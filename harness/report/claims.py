@@ -30,9 +30,10 @@ from harness.metrics import METRICS, MISSING, Metric, format_value
 from harness.plugin import Claim
 from harness.registry import Registries
 from harness.report.scaling import Fit, fit
-from harness.report.table import FORMATS, Row, Table
+from harness.report.table import FORMATS, Row, Table, build
 from harness.spec import parse_variant
 from harness.statistics import interval
+from harness.store import Store
 
 HOLDS, DIRECTION, FAILS, UNKNOWN = "holds", "direction holds", "does not hold", "not measured"
 STANDS_IN = {"cuda_bytes": "saved_bytes"}
@@ -67,6 +68,27 @@ class Finding:
     where: str = ""  # task, budget, track and device of the measurement, and what stands in for what
     reason: str = ""  # why there is no measurement
     command: str = ""  # what measures it
+
+    @property
+    def paper_text(self) -> str:
+        """Return the paper's figure, or what its property expects, as a person reads it."""
+        return self.claim.expect or "in words" if self.claim.value is None else _shown(self.claim, self.claim.value)
+
+    @property
+    def measured_text(self) -> str:
+        """Return our figure with its interval; a dash where nothing was measured."""
+        if self.measured is None:
+            return MISSING
+        ends = "" if self.low is None else f" [{_shown(self.claim, self.low)}, {_shown(self.claim, self.high)}]"
+        return _shown(self.claim, self.measured) + ends
+
+
+def collect(store: Store, registries: Registries, methods: Sequence[str] = ()) -> list[Finding]:
+    """Return a finding for every claim of the cards of ``methods`` (default: all), from the records of a store that reads sub-folders."""
+    metrics = needed(registries)
+    tables, _ = build(store, metrics=metrics)
+    growth, _ = store.select({**GROWTH, **{name: METRICS[name].path for name in metrics}})
+    return find(registries, tables, growth, methods)
 
 
 def find(
@@ -238,13 +260,9 @@ def _cells(each: Finding) -> list[str]:
         f"{METRICS[claim.metric].title}, {claim.task}: {claim.setting}" if claim.setting else f"{METRICS[claim.metric].title}, {claim.task}"
     )
     against = f" (against {claim.against})" if claim.against else ""
-    paper = claim.expect or "in words" if claim.value is None else _shown(claim, claim.value)
-    here = MISSING
-    if each.measured is not None:
-        here = _shown(claim, each.measured) + ("" if each.low is None else f" [{_shown(claim, each.low)}, {_shown(claim, each.high)}]")
     name = claim.variant or each.method
     command = f"`{each.command}`" if each.command else MISSING
-    return [name, about + against, paper, here, str(each.n or MISSING), each.verdict, each.where or each.reason, command]
+    return [name, about + against, each.paper_text, each.measured_text, str(each.n or MISSING), each.verdict, each.where or each.reason, command]
 
 
 def _shown(claim: Claim, value: float | None) -> str:
