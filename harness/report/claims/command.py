@@ -5,6 +5,7 @@ Runs that were cut down are those of ``spikebench scale``, all others of ``spike
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Iterable, Sequence
@@ -21,8 +22,17 @@ LENGTH = re.compile(r"(?:(?<=\[)|,)length=(\d+),?")
 SWEEPS = {"steps": (2, 4, 8, 16), "depth": (1, 2, 4, 8)}
 
 
-def of_runs(rows: Sequence[Row], axis: str = "") -> str:
-    """Return what makes these runs; ``axis``: what they differ in, besides method and seed."""
+def of_runs(rows: Sequence[Row]) -> str:
+    """Return what makes these runs; several commands, joined, where one cannot."""
+    parts: dict[str, list[Row]] = {}
+    for row in rows:
+        apart = [row[name] for name in ("samples", "probes", "threads", "asked_device", "training")]
+        apart += [] if row["samples"] is not None else [row["asked_steps"], row["task"]]
+        parts.setdefault(json.dumps(apart, sort_keys=True), []).append(row)
+    return " && ".join(dict.fromkeys(_of_alike(part) for part in parts.values()))
+
+
+def _of_alike(rows: Sequence[Row]) -> str:
     first = rows[0]
     given: list[str] = []
     methods = ",".join(dict.fromkeys(_written(row["method"], row["options"]) for row in rows))
@@ -41,7 +51,7 @@ def of_runs(rows: Sequence[Row], axis: str = "") -> str:
         training = {name: value for name, value in training.items() if (name, value) != ("epochs", 1)}
     else:
         asked = first["asked_steps"]
-        given += ["run", "-t", task, "-m", methods, *(["-T", str(asked)] if asked is not None and axis != "steps" else [])]
+        given += ["run", "-t", task, "-m", methods, *(["-T", str(asked)] if asked is not None else [])]
         given += ["--probe", ",".join(first["probes"])] if first["probes"] else []
     given += ["--seeds", str(1 + max(row["seed"] for row in rows))]
     given += [part for name, value in sorted(training.items()) for part in ("--set", f"{name}={_setting(value)}")]
@@ -77,7 +87,7 @@ def to_measure(claim: Claim, label: str) -> str:
     elif claim.metric == "cuda_bytes" or timed(METRICS[claim.metric]):
         given += ["--device", "cuda"]
     if claim.figure.startswith("probes."):
-        given += ["--probe", claim.figure.split(".")[1]]
+        given += ["--probe", claim.figure.split('"')[1] if '"' in claim.figure else claim.figure.split(".")[1]]
     return shlex.join(["spikebench", "run", "-t", task, "-m", ",".join(dict.fromkeys(labels)), *given])
 
 

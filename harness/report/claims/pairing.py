@@ -43,6 +43,7 @@ PATHS = {  # what is read from records, besides metrics and figures: name -> pat
     "version": "settings.task_version",
     "data": "settings.data_checksum",
     "commit": "environment.git_commit",
+    "learned": "memory.parameter_count",
     "device": "environment.device",
     "kind": "environment.device_kind",
 }

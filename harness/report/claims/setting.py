@@ -25,22 +25,29 @@ STRUCTURAL = (
 )
 
 
+SIZE = 1.5
+
+
 def timed(metric: Metric) -> bool:
     """Return whether a metric is a time, or is made of times."""
     return metric.unit in ("s", "samples/s")
 
 
-def differences(claim: Claim, metric: Metric, group: Group) -> list[str]:
-    """Return what of the claim's setting the group is not, one phrase each."""
+def structural(claim: Claim, metric: Metric) -> bool:
+    """Return whether what is claimed follows from the algorithm, whatever was learnt: a structural metric, or a bound never exceeded."""
+    return claim.expect.startswith(("at most", "equal")) or (metric.name in STRUCTURAL and not claim.figure)
+
+
+def differences(claim: Claim, metric: Metric, group: Group, against: str | None = None) -> list[str]:
+    """Return what of the claim's setting the group is not, one phrase each. ``against``: what it was compared with."""
     row = group.rows[0]
-    found = []
+    found = [] if against in (None, claim.against) else [f"{against} in place of {claim.against}"]
     if metric.name != claim.metric:
         found.append(f"{metric.title} in place of {METRICS[claim.metric].title}")
     task = parse_variant(row["task"], "task")[0]
     if claim.task not in ("any", task):
         found.append(f"{task} in place of {claim.task}")
-    structural = claim.task == "any" and metric.name in STRUCTURAL and not claim.figure
-    if row["budget"] != "paper" and not structural:
+    if row["budget"] != "paper" and not (claim.task == "any" and structural(claim, metric)):
         found.append(f"{row['budget']} budget")
     if claim.kind == "value" and row["track"] != "recipe":
         found.append("matched track in place of its own recipe")
@@ -49,15 +56,25 @@ def differences(claim: Claim, metric: Metric, group: Group) -> list[str]:
     wanted = claim.steps
     if wanted[0] is not None:
         found += [f"T={row['steps']} in place of {wanted[0]}"] if row["steps"] != wanted[0] else []
-        if group.others and "@T=" not in (claim.against or "") and group.others[0]["steps"] != wanted[1]:
-            found.append(f"T={group.others[0]['steps']} in place of {wanted[1]} on the other side")
+    if wanted[1] is not None and group.others and group.others[0]["steps"] != wanted[1]:
+        found.append(f"T={group.others[0]['steps']} in place of {wanted[1]} on the other side")
     networks = [parse_settings(split_list(text)) for text in claim.networks]
     if any(not _has(side, given) for side, given in zip((row, *group.others[:1]), (*networks, *networks[-1:]), strict=False)):
         found.append("another network")
     extra = {name: value for name, value in group.surplus.items() if not any(name in given for given in networks)}
+    found += [f"{name}={value}" for name, value in sorted((row["training"] or {}).items())]
     if extra:
         found.append("with " + ", ".join(f"{name}={value}" for name, value in sorted(extra.items())))
     return found
+
+
+def same_size(group: Group) -> bool:
+    """Return whether the networks of both sides have about as many parameters: within ``SIZE`` times those of the other."""
+    for one, other in zip(group.rows, group.others, strict=False):
+        mine, theirs = one["learned"], other["learned"]
+        if mine and theirs and max(mine, theirs) > SIZE * min(mine, theirs):
+            return False
+    return True
 
 
 def _has(row: Row, network: Mapping[str, str]) -> bool:
