@@ -80,7 +80,7 @@ class Claim:
             raise ValueError(f"a claim of kind {self.kind!r} {'has no' if self.kind == 'property' else 'needs a'} value")
         expected = EXPECTED.fullmatch(self.expect)
         if self.expect and (self.kind != "property" or not expected):
-            words = "[not] higher, [not] lower; at most, at least, equal N; constant, linear, falls, does not fall, does not grow over steps, depth, OPTION"
+            words = "[not] higher, [not] lower; at most, at least, equal N; constant, linear, falls, does not fall, does not grow over AXIS"
             raise ValueError(f"expect = {self.expect!r} is for properties, and one of: {words}")
         if expected and expected["than"] and self.against is None:
             raise ValueError(f"a claim that expects {self.expect!r} must say what it is against")

@@ -11,14 +11,14 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from harness.metrics import METRICS, Metric
+from harness.metrics import METRICS, Metric, as_task_metric
 from harness.plugin import EXPECTED, Claim, UsageError
 from harness.registry import Registries
 from harness.report.claims import command, pairing
 from harness.report.claims.finding import DIRECTION, FAILS, HOLDS, UNKNOWN, UNSEEN, Finding, reading_of
 from harness.report.claims.judge import margin, verdict
 from harness.report.claims.pairing import Group, Pool, Row, axis, together
-from harness.report.claims.setting import differences, same_size, structural, timed
+from harness.report.claims.setting import differences, on_task, same_size, structural, timed, usable
 from harness.report.scaling import fit
 from harness.statistics import interval
 from harness.store import Store
@@ -87,7 +87,7 @@ def _missing(claim: Claim, label: str, pool: Pool) -> str:
     if matched := pool.groups(label, claim.against):
         if timed(METRICS[claim.metric]) and not pool.groups(label, claim.against, session=True):
             return f"{label} and {claim.against} were timed in different sessions"
-        if not any(same_size(group) for group in matched):
+        if not any(same_size(claim, METRICS[claim.metric], group) for group in matched):
             return f"the networks of {label} and {claim.against} that were run differ in size by more than half"
         return f"the records of {label} and {claim.against} lack this figure"
     return f"no matched runs of {label} and {claim.against}"
@@ -96,18 +96,17 @@ def _missing(claim: Claim, label: str, pool: Pool) -> str:
 def _level(method: str, claim: Claim, label: str, pool: Pool) -> Finding | None:
     """Return what came of a claim about one figure or the comparison of two."""
     best: tuple[tuple[float, ...], Group, Metric, list[float], list[str]] | None = None
-    alone = reading_of(claim) == "value" and claim.task != "any"  # a figure of another task says nothing about it
+    paired = reading_of(claim) != "value"
+    alone = not paired and claim.task != "any"  # a figure of another task says nothing about it
     for name in dict.fromkeys((claim.metric, STANDS_IN.get(claim.metric, claim.metric))):
         metric = METRICS[name]
-        for against in dict.fromkeys((claim.against, claim.instead or claim.against)):
+        for against in dict.fromkeys((claim.against, claim.instead or claim.against)) if paired else (None,):
             for found in pool.groups(label, against, session=timed(metric)):
-                if found.rows[0]["samples"] is not None and not (timed(metric) or structural(claim, metric)):
-                    continue  # runs of ``spikebench scale`` learn next to nothing
                 group, values = _values(claim, metric, found)
-                if not values or (alone and group.rows[0]["task"].partition("[")[0] != claim.task):
+                if not values or not usable(claim, metric, group) or (alone and not on_task(claim, group)):
                     continue
                 other = differences(claim, metric, group, against)
-                if other and metric.name != "parameters" and not same_size(group):
+                if other and not same_size(claim, metric, group):
                     continue
                 if best is None or _worth(claim, metric, group, other) > best[0]:
                     best = (_worth(claim, metric, group, other), group, metric, values, other)
@@ -119,7 +118,7 @@ def _level(method: str, claim: Claim, label: str, pool: Pool) -> Finding | None:
         return None
     _, group, metric, values, other = best
     ends = interval(values) or ((min(values), max(values)) if structural(claim, metric) else None)
-    said = verdict(claim, metric, values, ends, not other)
+    said = verdict(claim, as_task_metric(metric, group.rows[0]["measure"] or ""), values, ends, not other)
     return _finding(method, claim, said, statistics.fmean(values), ends, group, other)
 
 
@@ -157,7 +156,7 @@ def _worth(claim: Claim, metric: Metric, group: Group, other: list[str]) -> tupl
     row, wanted = group.rows[0], claim.steps[0]
     budget = BUDGETS.index(row["budget"]) if row["budget"] in BUDGETS else -1
     near = -abs(math.log(row["steps"] / wanted)) if wanted else 0.0
-    own = claim.task in ("any", row["task"].partition("[")[0])
+    own = on_task(claim, group)
     plain = not group.surplus and not row["training"] and row["samples"] is None
     seeds = min(len(group.rows), ENOUGH)
     learnt = (plain, seeds, group.one_code, budget, near)

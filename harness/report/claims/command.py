@@ -19,6 +19,7 @@ from harness.report.claims.setting import timed
 from harness.spec import parse_variant
 
 LENGTH = re.compile(r"(?:(?<=\[)|,)length=(\d+),?")
+LONG = 256  # time steps beyond which an image is not shown but a sequence
 SWEEPS = {"steps": (2, 4, 8, 16), "depth": (1, 2, 4, 8)}
 
 
@@ -67,11 +68,14 @@ def to_measure(claim: Claim, label: str) -> str:
     """Return what would measure a claim that no runs are there for: as claimed where it names a task, else on embedded data."""
     expected = EXPECTED.fullmatch(claim.expect) if claim.expect else None
     task = "static/digits" if claim.task == "any" else claim.task
-    steps = claim.steps[0]
+    steps, paired = claim.steps[0], reading_of(claim) != "value"
     if expected and expected["growth"] and expected["over"] in SWEEPS:
         values = ",".join(map(str, SWEEPS[expected["over"]]))
         return shlex.join(["spikebench", "scale", "-t", task, "-m", label, "--over", expected["over"], "--values", values])
-    labels = [_with(label, claim.networks[:1]), *([_with(claim.against, claim.networks[-1:])] if claim.against else [])]
+    if claim.task == "any" and steps is not None and steps > LONG:
+        given = ["--over", "length", "--values", f"{steps // 2},{steps}", "--device", "cuda"]
+        return shlex.join(["spikebench", "scale", "-t", "sequences/adding", "-m", f"{label},{claim.against or ''}".rstrip(","), *given])
+    labels = [_with(label, claim.networks[:1]), *([_with(claim.against, claim.networks[-1:])] if paired and claim.against else [])]
     if expected and expected["growth"]:
         labels = [_with(label, [f"{expected['over']}={value}"]) for value in (1, 4, 8)]
     at = {each.partition("@T=")[2] for each in labels if "@T=" in each}
@@ -83,7 +87,7 @@ def to_measure(claim: Claim, label: str) -> str:
         given = ["-T", str(steps if steps is not None else at.pop())]
     given += ["--seeds", "3"]
     if claim.task != "any":
-        given += ["--budget", "paper"] + (["--track", "recipe"] if reading_of(claim) == "value" else []) + ["--device", "cuda"]
+        given += ["--budget", "paper"] + ([] if paired else ["--track", "recipe"]) + ["--device", "cuda"]
     elif claim.metric == "cuda_bytes" or timed(METRICS[claim.metric]):
         given += ["--device", "cuda"]
     if claim.figure.startswith("probes."):

@@ -44,6 +44,7 @@ PATHS = {  # what is read from records, besides metrics and figures: name -> pat
     "data": "settings.data_checksum",
     "commit": "environment.git_commit",
     "learned": "memory.parameter_count",
+    "measure": "accuracy.metric",
     "device": "environment.device",
     "kind": "environment.device_kind",
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from harness.metrics import METRICS, Metric
+from harness.metrics import METRICS, Metric, as_task_metric
 from harness.plugin import Claim
 from harness.report.claims.pairing import Group, Row
 from harness.spec import parse_settings, parse_variant, split_list
@@ -25,7 +25,8 @@ STRUCTURAL = (
 )
 
 
-SIZE = 1.5
+WHOLE = ("total_time", "target_time", "loading_time", "measuring_time")  # of whole runs: start and evaluation are in them
+SIZE = 1.5  # times as many parameters from which networks are no match
 
 
 def timed(metric: Metric) -> bool:
@@ -38,17 +39,35 @@ def structural(claim: Claim, metric: Metric) -> bool:
     return claim.expect.startswith(("at most", "equal")) or (metric.name in STRUCTURAL and not claim.figure)
 
 
+def on_task(claim: Claim, group: Group) -> bool:
+    """Return whether the group is of the task of the claim, whatever that task's options."""
+    return claim.task in ("any", parse_variant(group.rows[0]["task"], "task")[0])
+
+
+def usable(claim: Claim, metric: Metric, group: Group) -> bool:
+    """Return whether a group can measure a claim at all.
+
+    Runs of ``spikebench scale``, cut to a few batches, learn next to nothing. What is no share on one task (an error, a perplexity) says
+    nothing about shares on another.
+    """
+    row = group.rows[0]
+    own = claim.task != "any" and on_task(claim, group)
+    if metric.name == "test_accuracy" and not claim.figure and not own and as_task_metric(metric, row["measure"] or "").unit != "fraction":
+        return False
+    return row["samples"] is None or structural(claim, metric) or (timed(metric) and metric.name not in WHOLE)
+
+
 def differences(claim: Claim, metric: Metric, group: Group, against: str | None = None) -> list[str]:
     """Return what of the claim's setting the group is not, one phrase each. ``against``: what it was compared with."""
     row = group.rows[0]
     found = [] if against in (None, claim.against) else [f"{against} in place of {claim.against}"]
     if metric.name != claim.metric:
         found.append(f"{metric.title} in place of {METRICS[claim.metric].title}")
-    task = parse_variant(row["task"], "task")[0]
-    if claim.task not in ("any", task):
-        found.append(f"{task} in place of {claim.task}")
-    if row["budget"] != "paper" and not (claim.task == "any" and structural(claim, metric)):
-        found.append(f"{row['budget']} budget")
+    if not on_task(claim, group):
+        found.append(f"{row['task']} in place of {claim.task}")
+    if not (claim.task == "any" and structural(claim, metric)):
+        found += [f"{row['budget']} budget"] if row["budget"] != "paper" else []
+        found += [f"{name}={value}" for name, value in sorted((row["training"] or {}).items())]
     if claim.kind == "value" and row["track"] != "recipe":
         found.append("matched track in place of its own recipe")
     if metric.name == "cuda_bytes" or timed(metric):
@@ -62,14 +81,15 @@ def differences(claim: Claim, metric: Metric, group: Group, against: str | None 
     if any(not _has(side, given) for side, given in zip((row, *group.others[:1]), (*networks, *networks[-1:]), strict=False)):
         found.append("another network")
     extra = {name: value for name, value in group.surplus.items() if not any(name in given for given in networks)}
-    found += [f"{name}={value}" for name, value in sorted((row["training"] or {}).items())]
     if extra:
         found.append("with " + ", ".join(f"{name}={value}" for name, value in sorted(extra.items())))
     return found
 
 
-def same_size(group: Group) -> bool:
-    """Return whether the networks of both sides have about as many parameters: within ``SIZE`` times those of the other."""
+def same_size(claim: Claim, metric: Metric, group: Group) -> bool:
+    """Return whether the networks of both sides have about as many parameters, where that matters: for what depends on learning."""
+    if timed(metric) or structural(claim, metric):
+        return True
     for one, other in zip(group.rows, group.others, strict=False):
         mine, theirs = one["learned"], other["learned"]
         if mine and theirs and max(mine, theirs) > SIZE * min(mine, theirs):
