@@ -37,7 +37,7 @@ def _of_alike(rows: Sequence[Row]) -> str:
     first = rows[0]
     given: list[str] = []
     methods = ",".join(dict.fromkeys(_written(row["method"], row["options"]) for row in rows))
-    training = dict(first["training"] or {})
+    training = dict(first["training"])
     task = first["task"]
     if first["samples"] is not None:
         over = "depth" if first["depth"] is not None else "steps" if first["asked_steps"] is not None else "length"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 
 from tabulate import tabulate
@@ -103,7 +104,7 @@ def _github(findings: Sequence[Finding]) -> str:
 def _markdown(text: str) -> str:
     """Return a text that Markdown shows as it is."""
     text = _plain(text).replace("&", "&amp;").replace("<", "&lt;")
-    return "".join(f"\\{letter}" if letter in r"\`*_|~" else letter for letter in text)
+    return re.sub(r"([\\`*|~]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", text)  # "_" inside a word is shown as it is
 
 
 def _code(text: str) -> str:

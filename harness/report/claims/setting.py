@@ -67,7 +67,7 @@ def differences(claim: Claim, metric: Metric, group: Group, against: str | None 
         found.append(f"{row['task']} in place of {claim.task}")
     if not (claim.task == "any" and structural(claim, metric)):
         found += [f"{row['budget']} budget"] if row["budget"] != "paper" else []
-        found += [f"{name}={value}" for name, value in sorted((row["training"] or {}).items())]
+        found += [f"{name}={value}" for name, value in sorted(row["training"].items())]
     if claim.kind == "value" and row["track"] != "recipe":
         found.append("matched track in place of its own recipe")
     if metric.name == "cuda_bytes" or timed(metric):
@@ -98,5 +98,5 @@ def same_size(claim: Claim, metric: Metric, group: Group) -> bool:
 
 
 def _has(row: Row, network: Mapping[str, str]) -> bool:
-    resolved = {**(row["resolved"] or {}), **row["options"]}
+    resolved = {**row["resolved"], **row["options"]}
     return all(str(resolved.get(name)).lower() == value.lower() for name, value in network.items())
