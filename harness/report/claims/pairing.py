@@ -7,7 +7,6 @@ and threads, and a start within ``SESSION`` of each other. Of a seed that was ru
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -139,9 +138,9 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
         "trained": settings.get("training") or {},
         "backbone": settings.get("backbone"),
     }
-    where = [flat[name] for name in ("task", "track", "budget", "precision", "kind", "samples", "training")]
+    where = [flat[name] for name in ("task", "track", "budget", "precision", "kind", "samples")]
     data = [settings.get(name) for name in ("train_samples", "task_version", "data_checksum")]
-    return {**flat, "place": json.dumps([*where, *data], sort_keys=True)}
+    return {**flat, "place": repr([*where, sorted(flat["training"].items()), *data])}
 
 
 def axis(row: Row, name: str) -> float | None:
@@ -166,4 +165,4 @@ def _alike(one: Row, other: Row, session: bool) -> bool:
     if one["backbone"] != other["backbone"]:
         return False
     mine, theirs = one["trained"], other["trained"]
-    return one["track"] == "recipe" or all(mine[name] == theirs[name] for name in mine if name in theirs)
+    return one["track"] == "recipe" or mine == theirs or all(mine[name] == theirs[name] for name in mine if name in theirs)
