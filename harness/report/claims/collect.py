@@ -136,7 +136,7 @@ def _finding(
         reason = f"{reason}; {why}" if reason else why
     if claim.tested:
         reason = f"{reason}; tested: {claim.tested}" if reason else f"tested: {claim.tested}"
-    return Finding(method, claim, said, measured, low, high, seeds, _where(group, over), reason, again)
+    return Finding(method, claim, said, measured, low, high, seeds, _where(group, over), reason, again, tuple(row["key"] for row in rows))
 
 
 def _where(group: Group, over: str) -> str:

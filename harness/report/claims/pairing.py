@@ -17,6 +17,7 @@ from harness.spec import parse_variant
 
 SESSION = timedelta(hours=6)
 PATHS = {  # what is read from records, besides metrics and figures: name -> path. Whole parts are read faster than their fields
+    "key": "key",
     "status": "status",
     "started": "started",
     "spec": "spec",
