@@ -213,6 +213,28 @@ def test_times_of_different_sessions_are_not_compared(judged, other):
     assert found.reason == "mine and stbp were timed in different sessions"
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"spec": 3},
+        {"settings": {}},
+        {"started": "yesterday"},
+        {"spec": {"method": ["mine"], "task": "static/digits", "seed": 0, "device": "cpu"}},
+        {"memory": {"saved_bytes": "much", "parameter_count": "many"}, "started": "2025-01-01T00:00:00+00:00"},
+        {"environment": {"device_kind": {}}},
+    ],
+    ids=str,
+)
+def test_a_record_of_nonsense_is_left_out(judged, tmp_path, part):
+    judged.add("mine", saved=500)
+    judged.add("stbp", saved=1000)
+    good = judged(BYTES)
+    record = json.loads((tmp_path / "results" / f"{0:020x}.json").read_text(encoding="utf-8"))
+    (tmp_path / "results" / "bad.json").write_text(json.dumps({**record, "key": "ff", **part}), encoding="utf-8")
+    again = judged(BYTES)
+    assert (again.verdict, again.measured) == (good.verdict, good.measured) == ("holds", 0.5)
+
+
 def test_times_of_one_session_are_compared_and_on_a_cpu_give_no_more_than_a_direction(judged):
     for seed in range(3):
         judged.add("mine", seed, seconds=0.5, spec={"budget": "paper"})
