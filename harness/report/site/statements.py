@@ -1,0 +1,45 @@
+"""Claims of papers beside what was measured, as the claims page and the pages of methods show them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from harness.metrics import METRICS, MISSING
+from harness.report.claims import DIRECTION, FAILS, HOLDS, UNKNOWN, Finding
+from harness.report.site.leaderboard import Cell, Grid, Head, number
+
+STYLES = {HOLDS: "holds", DIRECTION: "direction", FAILS: "fails", UNKNOWN: "unknown"}
+
+
+def grid(findings: Sequence[Finding], pages: Mapping[str, str], root: str) -> Grid:
+    """Return a line per claim: what is said and where, the paper's figure, ours with its interval, the verdict, and how to measure it."""
+    heads = [Head("method", filters=True), Head("claim"), Head("metric", filters=True), Head("paper"), Head("here", "with its interval")]
+    heads += [Head("n", "seeds", True, True), Head("verdict", filters=True), Head("measured on, or why not"), Head("measured by")]
+    lines = []
+    for each in findings:
+        claim = each.claim
+        title = METRICS[claim.metric].title if claim.metric in METRICS else claim.metric
+        about = f"{claim.task}: {claim.setting}" if claim.setting else claim.task
+        against = f"against {claim.against}; " if claim.against else ""
+        name = claim.variant or each.method
+        href = f"{root}methods/{pages[each.method]}.html" if each.method in pages else ""
+        ours = each.measured_text
+        lines.append(
+            [
+                Cell(name, order=name, href=href),
+                Cell(about, f"{against}stated in {claim.source}", about),
+                Cell(title, order=title),
+                Cell(each.paper_text, order=each.paper_text),
+                Cell(ours, order=ours),
+                Cell(str(each.n or MISSING), order=number(each.n or None)),
+                Cell(each.verdict, order=each.verdict, style=STYLES.get(each.verdict, "unknown")),
+                Cell(each.where or each.reason, order=each.where or each.reason),
+                Cell(each.command or MISSING, order=each.command, style="code" if each.command else ""),
+            ]
+        )
+    return Grid(heads, lines)
+
+
+def summary(findings: Sequence[Finding]) -> list[tuple[str, int, str]]:
+    """Return each verdict with the number of claims and its style, in the order good to unknown."""
+    return [(verdict, sum(each.verdict == verdict for each in findings), style) for verdict, style in STYLES.items()]
