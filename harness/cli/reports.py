@@ -22,21 +22,30 @@ def show(
 
 @app.command(
     epilog="Examples: `spikebench table` · `spikebench table -t static/digits --metrics test_accuracy,saved_bytes --format latex` · "
-    "`spikebench table --results results/reference --format github`"
+    "`spikebench table --results results/reference --summary --format github` · `spikebench table --pareto step_time,spikes --sort spikes`"
 )
 def table(
     task: Tasks = "",
     method: Methods = "",
     suite: Suites = "",
     metrics: Annotated[str, typer.Option("--metrics", help="Columns, comma-separated. Default: a selection; `all` for every metric.")] = "",
-    sort: Annotated[str, typer.Option("--sort", help="Metric to sort by, best first.")] = "test_accuracy",
+    sort: Annotated[str, typer.Option("--sort", help="Metric to sort by, best first; it need not be a column.")] = "test_accuracy",
     format: Annotated[str, typer.Option("--format", "-f", help="terminal, github, latex, csv or html.")] = "terminal",
     spread: Annotated[
         str, typer.Option("--spread", help="What stands beside a mean over seeds: deviation or interval (95 %, bootstrap).")
     ] = "deviation",
     against: Against = "",
+    pareto: Annotated[
+        str,
+        typer.Option("--pareto", help="Costs that Pareto-optimal rows are marked by, comma-separated: optimal in all jointly; or `none`."),
+    ] = "saved_bytes",
     probe: Annotated[str, typer.Option("--probe", help="Show what this probe found instead.")] = "",
     over_steps: Annotated[bool, typer.Option("--over-steps", help="Show accuracy as of each time step instead.")] = False,
+    summary: Annotated[bool, typer.Option("--summary", help="Show one table per suite instead: all tasks, ranks, mean ranks.")] = False,
+    reasons: Annotated[
+        bool | None,
+        typer.Option("--reasons/--no-reasons", help="Say why methods are absent from a table. Default: for up to 1,000 records."),
+    ] = None,
     plugin: Plugins = None,
     results: Results = DEFAULT_RESULTS,
 ) -> None:
@@ -45,7 +54,8 @@ def table(
     from harness.spec import split_list
 
     chosen = (split_list(task), split_list(method), split_list(suite), split_list(metrics))
-    work(results, *chosen, sort, format, spread, against, probe, over_steps, plugin or [])
+    costs = split_list(pareto)
+    work(results, *chosen, sort, format, spread, against, costs, probe, over_steps, summary, reasons, plugin or [])
 
 
 @app.command(
