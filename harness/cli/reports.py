@@ -81,9 +81,13 @@ def plot(
     work(kind, results, *chosen, against, output, split_list(format), plugin or [])
 
 
-@app.command(epilog="Examples: `spikebench claims --results results/reference` · `spikebench claims -m sltt,ottt --format github`")
+@app.command(
+    epilog="Examples: `spikebench claims --results results/reference` · `spikebench claims -m sltt,ottt --format github` · "
+    "`spikebench claims --verdict 'holds,does not hold'`"
+)
 def claims(
-    method: Methods = "",
+    method: Annotated[str, typer.Option("--method", "-m", help="Methods and probes, comma-separated. Default: all.")] = "",
+    verdict: Annotated[str, typer.Option("--verdict", help="Only claims with these verdicts, comma-separated. Default: all.")] = "",
     format: Annotated[str, typer.Option("--format", "-f", help="terminal, github, latex, csv or html.")] = "terminal",
     plugin: Plugins = None,
     results: Results = DEFAULT_RESULTS,
@@ -92,7 +96,7 @@ def claims(
     from harness.commands.claims import claims as work
     from harness.spec import split_list
 
-    work(results, split_list(method), format, plugin or [])
+    work(results, split_list(method), split_list(verdict), format, plugin or [])
 
 
 @app.command(
