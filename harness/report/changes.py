@@ -71,6 +71,8 @@ def changes(levels: Sequence[Level], higher: bool, exact: bool = False) -> list[
     ``higher``: whether larger values are better; ``exact``: the metric has no noise by what it is.
     """
     values = [level.mean for level in levels]
+    if len(values) < 2:
+        return []
     size, from_seeds = noise(levels, exact)
     if size == 0:
         cuts = [i for i in range(1, len(values)) if values[i] != values[i - 1]]

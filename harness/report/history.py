@@ -59,6 +59,7 @@ class Point:
     subject: str  # first line of the commit message; empty where the checkout does not know the commit
     values: Mapping[int, float]  # seed -> value
     failed: int = 0  # seeds whose latest run has no value: it failed, or did not measure this
+    place: tuple[float, str] = (0.0, "")  # what points are sorted by, also those of different series
 
     @property
     def n(self) -> int:
@@ -153,18 +154,20 @@ def _points(runs: Sequence[dict[str, Any]], name: str, commits: Commits) -> list
     points = []
     for (commit, dirty), seeds in latest.items():
         values = {seed: float(run[name]) for seed, run in sorted(seeds.items()) if run["status"] == "ok" and run[name] is not None}
-        named = next(iter(seeds.values()))["commit"] is not None
+        named = bool(next(iter(seeds.values()))["commit"])
         known = commits.find(commit) if named else None
         when = known.when if known else min(str(run["started"]) for run in seeds.values())
         subject = known.subject if known else ""
-        points.append(Point(commit if named else None, dirty, when, subject, values, len(seeds) - len(values)))
-    return sorted(points, key=lambda point: (*commits.place(point.commit, point.when), point.dirty))
+        name_or_none = commit if named else None
+        place = commits.place(name_or_none, when)
+        points.append(Point(name_or_none, dirty, when, subject, values, len(seeds) - len(values), place))
+    return sorted(points, key=lambda point: (point.place, point.dirty))
 
 
 def _levels(each: Series, runs: Sequence[dict[str, Any]]) -> list[Level]:
     """Return what change points are looked for in. One seed of a share of items has at least the noise of drawing as many items."""
-    items = next((run["items"] for run in runs if run["items"]), None)
-    counted = items and each.metric.unit == "fraction" and each.metric.path == "accuracy.test"
+    items = int(next((run["items"] for run in runs if run["items"]), 0))
+    counted = items > 0 and each.metric.unit == "fraction" and each.metric.path == "accuracy.test"
     levels = []
     for point in each.measured:
         mean = point.mean or 0.0
