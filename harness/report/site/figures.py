@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.metrics import Metric, format_value, metric, scale_for
 from harness.report.curves import Curve, curve_of
-from harness.report.plot import front
+from harness.report.pareto import front
 from harness.report.site.runs import Runs, every
 from harness.report.table import Row, Table
 

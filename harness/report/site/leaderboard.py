@@ -13,6 +13,7 @@ from urllib.parse import quote
 from harness.metrics import MISSING, format_value
 from harness.report.site.runs import Runs
 from harness.report.table import Row, Table
+from harness.report.table.table import VERIFIED
 
 
 @dataclass(frozen=True)
@@ -59,22 +60,29 @@ def grid(table: Table, families: Mapping[str, str], pages: Mapping[str, str], ro
     if not compared:
         table = replace(table, rows=[replace(row, base=None, p=None) for row in table.rows])
     texts, lines = table.cells()
+    fixed = 4 if table.contested else 3  # columns before those of metrics
     heads = [Head("method"), Head("family", "of the method's card", filters=True)]
     heads += [Head("n", "seeds that finished", True, True), Head("rank", "1 + methods that are significantly better", True)]
-    heads += [Head(text, m.description, True, m.direction == "higher") for text, m in zip(texts[3:], table.metrics, strict=False)]
-    heads += [Head(text) for text in texts[3 + len(table.metrics) :]]
+    heads += [Head(texts[3], table.legend()[0])] if table.contested else []
+    heads += [Head(text, m.description, True, m.direction == "higher") for text, m in zip(texts[fixed:], table.metrics, strict=False)]
+    heads += [Head(text) for text in texts[fixed + len(table.metrics) :]]
     found = []
     for row, line in zip(table.rows, lines, strict=True):
         name = method_of(row)
         href = f"{root}methods/{pages[name]}.html" if name in pages else ""
-        cells = [Cell(line[0], order=line[0], href=href), Cell(families.get(name, ""), order=families.get(name, ""))]
+        cells = [Cell(row.label, order=row.label, href=href, marks=_marks(row)), Cell(families.get(name, ""), order=families.get(name, ""))]
         cells += [Cell(line[1], order=line[1], href=runs_link(table, row, root)), Cell(line[2], order=number(row.rank))]
-        for text, m in zip(line[3:], table.metrics, strict=False):
+        cells += [Cell(line[3], order="0" if line[3] else "1")] if table.contested else []
+        for text, m in zip(line[fixed:], table.metrics, strict=False):
             value, _, beside = text.partition(" ")
             cells.append(Cell(value, beside, number(row.mean(m.name))))
-        cells += [Cell(text, order=text) for text in line[3 + len(table.metrics) :]]
+        cells += [Cell(text, order=text) for text in line[fixed + len(table.metrics) :]]
         found.append(cells)
     return Grid(heads, found)
+
+
+def _marks(row: Row) -> tuple[tuple[str, str], ...]:
+    return ((VERIFIED, "every record of the row was checked by `spikebench verify`, and is as it was then"),) if row.verified else ()
 
 
 def method_of(row: Row) -> str:

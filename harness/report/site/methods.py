@@ -34,13 +34,14 @@ class Ablation:
 
 
 def cards(registries: Registries, recorded: Iterable[str]) -> dict[str, Card | None]:
-    """Return the card of every method that is here or in records, by name; None for one that is not here."""
+    """Return the card of every method or probe that is here or in records, by name; None for one that is not here."""
     found: dict[str, Card | None] = dict.fromkeys(recorded)
-    for name in registries.methods.names():
-        try:
-            found[name] = registries.methods.load(name).card
-        except UsageError:  # a plugin that cannot be imported is as good as not here
-            found.setdefault(name, None)
+    for registry in (registries.methods, registries.probes):
+        for name in registry.names():
+            try:
+                found[name] = registry.card(name)
+            except UsageError:  # a plugin that cannot be imported is as good as not here
+                found.setdefault(name, None)
     return dict(sorted(found.items()))
 
 
@@ -95,7 +96,7 @@ def ablations(
         own = {row.label for row in rows}
         members = [row for row in table.rows if row.label in own or row.label in bases]
         if len(members) > 1:
-            part = replace(table, rows=members, reasons={})
+            part = replace(table, rows=members, reasons={}, costs=())
             shown.append(Ablation(table, place, grid(part, families, pages, root, compared=True)))
     return shown
 

@@ -21,10 +21,11 @@ from pydantic import ValidationError
 from harness.metrics import METRICS
 from harness.record import Record
 from harness.report.site.packed import as_json
-from harness.store import Store
+from harness.store import VERIFIED, Store
 
 SHARD = 40  # records per file
 POINTS = 100  # of a list of numbers that a page draws
+EPOCHS = 300  # of a trace
 INDEX = ("test_accuracy", "saved_bytes", "step_time", "total_time", "spikes", "synops")  # metrics in the list of runs
 
 
@@ -49,6 +50,7 @@ class Run:
     versions: dict[str, str]
     metric: str  # main metric of the task
     figures: tuple[float | None, ...]  # of ``INDEX``
+    short: bool  # cut to a number of samples that was asked for, as `spikebench scale` does
     loss: tuple[float, ...]  # per epoch, phases in a row
     validation: tuple[float, ...]
 
@@ -89,6 +91,8 @@ def read(store: Store) -> Runs:
     broken = []
     shared: dict[Any, Any] = {}
     for path in sorted(store.folder.rglob("*.json") if store.deep else store.folder.glob("*.json")):
+        if path.name == VERIFIED:
+            continue
         try:
             text = path.read_bytes()
             Record.model_validate_json(text)
@@ -127,6 +131,7 @@ def _run(record: dict[str, Any], shared: dict[Any, Any]) -> Run:
         versions=shared.setdefault(tuple(sorted(versions.items())), versions),
         metric=(record.get("accuracy") or {}).get("metric", ""),
         figures=tuple(METRICS[name].read(record) for name in INDEX),
+        short=spec.get("samples") is not None,
         loss=tuple(float(epoch["loss"]) for epoch in trace),
         validation=tuple(float(epoch["validation"]) for epoch in trace),
     )
@@ -144,6 +149,7 @@ def thinned(record: dict[str, Any]) -> dict[str, Any]:
         shown["accuracy"]["curve_steps"] = list(steps)  # thinned like the curves that belong to it
     if time := record.get("time"):
         shown["time"] = {**time, "phases": [_phase(phase) for phase in time["phases"]]}
+    shown["trace"] = every(record.get("trace") or [], EPOCHS)
     return {name: _walked(value) for name, value in shown.items()}
 
 

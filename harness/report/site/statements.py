@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from harness.metrics import METRICS, MISSING
-from harness.report.claims import DIRECTION, FAILS, HOLDS, UNKNOWN, Finding
+from harness.report.claims import VERDICTS, Finding
 from harness.report.site.leaderboard import Cell, Grid, Head, number
 
-STYLES = {HOLDS: "holds", DIRECTION: "direction", FAILS: "fails", UNKNOWN: "unknown"}
+STYLES = dict(zip(VERDICTS, ("holds", "direction", "fails", "unseen", "unknown"), strict=True))
 
 
 def grid(findings: Sequence[Finding], pages: Mapping[str, str], root: str) -> Grid:
@@ -21,19 +21,19 @@ def grid(findings: Sequence[Finding], pages: Mapping[str, str], root: str) -> Gr
         title = METRICS[claim.metric].title if claim.metric in METRICS else claim.metric
         about = f"{claim.task}: {claim.setting}" if claim.setting else claim.task
         against = f"against {claim.against}; " if claim.against else ""
-        name = claim.variant or each.method
         href = f"{root}methods/{pages[each.method]}.html" if each.method in pages else ""
         ours = each.measured_text
+        why = f"{each.where}; {each.reason}" if each.where and each.reason else each.where or each.reason
         lines.append(
             [
-                Cell(name, order=name, href=href),
+                Cell(each.label, order=each.label, href=href),
                 Cell(about, f"{against}stated in {claim.source}", about),
                 Cell(title, order=title),
                 Cell(each.paper_text, order=each.paper_text),
                 Cell(ours, order=ours),
                 Cell(str(each.n or MISSING), order=number(each.n or None)),
                 Cell(each.verdict, order=each.verdict, style=STYLES.get(each.verdict, "unknown")),
-                Cell(each.where or each.reason, order=each.where or each.reason),
+                Cell(why, order=why),
                 Cell(each.command or MISSING, order=each.command, style="code" if each.command else ""),
             ]
         )

@@ -5,6 +5,7 @@ The same records give the same bytes: no page tells the time, but that of the ne
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup, escape
 
 from harness.environment import git_state
 from harness.plugin import UsageError
@@ -65,10 +67,13 @@ class _Site:
         self.store, self.registries, self.runs, self.folder = store, registries, runs, folder
         keys = set(runs.by_key)
         own = baselines(OWN, {run.label for run in runs.runs}, registries)
-        self.tables, _ = build(store, keys=keys, metrics=COLUMNS, against=own, extra=curves.PATHS)
+        whole = {run.key for run in runs.runs if not run.short}
+        wanted = {"metrics": COLUMNS, "against": own, "extra": curves.PATHS, "verified": store.verified()}
+        self.tables, _ = build(store, keys=whole, **wanted) if whole else ([], [])
+        self.short, _ = build(store, keys=keys - whole, **wanted) if keys - whole else ([], [])  # they compete with no whole run
         self.cards = methods.cards(registries, {run.method for run in runs.runs})
         self.families = {name: card.family for name, card in self.cards.items() if card}
-        self.task_pages = file_names(table.about["task"] for table in self.tables)
+        self.task_pages = file_names(table.about["task"] for table in [*self.tables, *self.short])
         self.method_pages = file_names(self.cards)
         self.findings = claims.collect(store, registries)
         self.jinja = jinja2.Environment(
@@ -78,7 +83,7 @@ class _Site:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self.jinja.filters["block"] = as_block
+        self.jinja.filters |= {"block": as_block, "breaks": _breaks}
         self.jinja.globals |= self._about()
 
     def _about(self) -> dict[str, Any]:
@@ -104,13 +109,13 @@ class _Site:
         """Write every page and what it loads."""
         assets.copy(self.folder / "static")
         self._page("index", "index.html", "Leaderboard", **self._overview())
-        for task, found in leaderboard.by_task(self.tables).items():
+        for task, found in leaderboard.by_task([*self.tables, *self.short]).items():
             self._page("task", f"tasks/{self.task_pages[task]}.html", task, **self._task(task, found))
         self._page("methods", "methods.html", "Methods", grid=methods.summary(self.cards, self.findings, self.tables, self.method_pages))
         for name in self.cards:
             self._page("method", f"methods/{self.method_pages[name]}.html", name, **self._method(name))
         shown = statements.grid(self.findings, self.method_pages, "")
-        self._page("claims", "claims.html", "Claims", grid=shown, summary=statements.summary(self.findings))
+        self._page("claims", "claims.html", "Claims", grid=shown, summary=statements.summary(self.findings), verdicts=claims.VERDICTS)
         studies = growth.studies(self.store, set(self.runs.by_key))
         found = [(study, growth.grid(study), growth.figure(study)) for study in studies]
         self._page("scaling", "scaling.html", "Scaling", studies=found)
@@ -128,9 +133,9 @@ class _Site:
         file.write_text(text, encoding="utf-8", errors="replace")
 
     def _overview(self) -> dict[str, Any]:
-        tasks = {table.about["task"] for table in self.tables}
+        tasks = {table.about["task"] for table in self.tables or self.short}
         return {
-            "grid": leaderboard.overview(self.tables, self.task_pages),
+            "grid": leaderboard.overview(self.tables or self.short, self.task_pages),
             "tasks": len(tasks),
             "methods": len({run.method for run in self.runs.runs}),
             "claims": statements.summary(self.findings),
@@ -140,13 +145,16 @@ class _Site:
         shown = []
         for place, table in found:
             printed = replace(table, metrics=[m for m in table.metrics if m.name in DEFAULT_METRICS])
-            plots = [figures.pareto(table), figures.over_steps(table), figures.training(table, self.runs)]
+            short = place >= len(self.tables)
+            plots = [] if short else [figures.pareto(table), figures.over_steps(table), figures.training(table, self.runs)]
             shown.append(
                 {
                     "place": place,
                     "table": table,
+                    "short": short,
                     "grid": leaderboard.grid(printed, self.families, self.method_pages, "../"),
                     "notes": table.notes(),
+                    "legend": table.legend(),
                     "provenance": leaderboard.provenance(table, self.runs),
                     "plots": [plot for plot in plots if plot],
                 }
@@ -155,18 +163,21 @@ class _Site:
 
     def _task_card(self, task: str) -> Any:
         try:
-            return self.registries.tasks.load(parse_variant(task, "task")[0]).card
+            return self.registries.tasks.card(parse_variant(task, "task")[0])
         except UsageError:  # a record of a task that is not here
             return None
 
     def _method(self, name: str) -> dict[str, Any]:
-        found = methods.rows_of(name, self.tables)
+        found = methods.rows_of(name, self.tables) or [
+            (len(self.tables) + place, table, rows) for place, table, rows in methods.rows_of(name, self.short)
+        ]
         own = [each for each in self.findings if each.method == name]
         return {
             "card": self.cards[name],
             "name": name,
             "claims": statements.grid(own, self.method_pages, "../"),
             "claim_summary": statements.summary(own),
+            "probe": name in self.registries.probes.names(),
             "results": methods.results(found, self.task_pages, "../"),
             "ablations": methods.ablations(found, self.families, self.method_pages, "../"),
             "task_pages": self.task_pages,
@@ -191,3 +202,8 @@ class _Site:
             self._file(f"data/{name}.js", pack(name, text))
         self._page("runs", "runs.html", "Runs", dictionary=described)
         self._page("run", "run.html", "Run", dictionary=described, method_pages=self.method_pages, task_pages=self.task_pages)
+
+
+def _breaks(text: str) -> Markup:
+    """Return a text, escaped, that may break into lines after the signs inside names: ``a[b=c,d=e]``."""
+    return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[\[,/_])", text))

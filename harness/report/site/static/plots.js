@@ -22,7 +22,8 @@ function frame(x, y, more = {}) {
     font: { family: "system-ui, sans-serif", size: 12, color: css("--text") },
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
-    margin: { l: 56, r: 12, t: 8, b: 48 },
+    margin: { l: 56, r: 12, t: 30, b: 48 },
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: css("--faint"), activecolor: css("--link") },
     height: narrow ? 480 : 400,
     hovermode: "closest",
     hoverlabel: { namelength: -1 },
@@ -34,6 +35,9 @@ function frame(x, y, more = {}) {
 }
 
 const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+
+// Whole numbers on an axis of few of them.
+const whole = (xs) => (Math.max(...xs) <= 12 ? { dtick: 1 } : {});
 
 function points(found) {
   const best = found.front;
@@ -59,7 +63,7 @@ function lines(found, x, log = false, marks = true) {
     line: { color: colour(i), dash: dash(i), width: 1.7 }, marker: { color: colour(i), symbol: symbol(i), size: 6 },
     visible: i < SHOWN ? true : "legendonly",
   }));
-  return [drawn, frame(x, found.y, { showlegend: true, xaxis: { type: log ? "log" : "linear", dtick: log ? Math.log10(2) : undefined } })];
+  return [drawn, frame(x, found.y, { showlegend: true, xaxis: log ? { type: "log", dtick: Math.log10(2) } : whole(found.lines.flatMap((line) => line.xs)) })];
 }
 
 function scaling(found, x) {

@@ -80,25 +80,29 @@ function plot(title, made) {
   return figure;
 }
 
+// Figures of the main metric as its table writes them: shares in per cent.
+const main = (record) => asTaskMetric(metrics.test_accuracy, record.accuracy?.metric ?? "accuracy");
+const inUnit = (values, metric) => values.map((value) => { const number = asNumber(value); return number === null ? null : metric.unit === "fraction" ? 100 * number : number; });
+const named = (metric) => (metric.unit === "fraction" ? `${metric.title} [%]` : metric.title);
+
 const line = (label, ys, xs) => ({ label, n: 1, ys: numbers(ys), xs: xs ?? ys.map((value, i) => i + 1), dy: [] });
 
 function curves(record) {
   const figures = [];
   const accuracy = record.accuracy;
+  const of = main(record);
   if (accuracy?.test_curve?.length > 1) {
     const at = accuracy.curve_steps.map((step) => step + 1);
-    const both = [line("test", accuracy.test_curve, at), line("validation", accuracy.validation_curve, at)];
-    figures.push(plot(`${accuracy.metric} as of each time step`, () => lines({ y: accuracy.metric, lines: both }, "time steps", at.at(-1) > 8)));
+    const both = [line("test", inUnit(accuracy.test_curve, of), at), line("validation", inUnit(accuracy.validation_curve, of), at)];
+    figures.push(plot(`${of.title} as of each time step`, () => lines({ y: named(of), lines: both }, "time steps", at.at(-1) > 8)));
   }
   const trace = record.trace ?? [];
   if (trace.length > 1) {
-    const main = accuracy?.metric ?? "main metric";
     figures.push(plot("Training: loss, and the main metric on validation data", () => {
-      const [drawn, layout] = lines({ y: "training loss", lines: [line("loss", trace.map((e) => e.loss)), line(`validation ${main}`, trace.map((e) => e.validation))] }, "epochs, phases in a row");
+      const [drawn, layout] = lines({ y: "training loss", lines: [line("loss", trace.map((e) => e.loss)), line(`validation ${of.title}`, inUnit(trace.map((e) => e.validation), of))] }, "epochs, phases in a row");
       drawn[1].yaxis = "y2";
-      layout.yaxis2 = { title: { text: plain(`validation ${main}`) }, overlaying: "y", side: "right", showgrid: false };
-      layout.legend = { orientation: "h", y: 1.12 };
-      layout.margin.t = 30;
+      layout.yaxis2 = { automargin: true, title: { text: plain(`validation ${named(of)}`) }, overlaying: "y", side: "right", showgrid: false };
+      layout.legend = { orientation: "h", y: -0.2 };
       return [drawn, layout];
     }));
   }
@@ -116,7 +120,7 @@ function curves(record) {
   if (layers.length > 1) {
     figures.push(plot("Firing rate of each layer", () => [
       [{ type: "bar", x: layers.map((layer, i) => i + 1), y: numbers(layers.map((layer) => layer.rate)), marker: { color: COLOURS[0] }, hoverinfo: "text", text: layers.map((layer) => `${plain(layer.name)}: ${show(layer.rate)}`), textposition: "none" }],
-      frame("layers, first to last", "spikes per neuron and step"),
+      frame("layers, first to last", "spikes per neuron and step", { xaxis: whole([layers.length]) }),
     ]));
   }
   return figures.length ? [section("Curves", el("div", { class: "pair" }, ...figures))] : [];

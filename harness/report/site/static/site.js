@@ -14,17 +14,17 @@ DataTable.ext.type.order["figure-pre"] = figure;
 DataTable.ext.type.order["figure-asc"] = missingLast(1);
 DataTable.ext.type.order["figure-desc"] = missingLast(-1);
 
-const ROWS = 25; // of a page of a long table
+const ROWS = 50; // of a page of a long table
 
 function options(rows) {
-  const long = rows > ROWS + 5;
+  const long = rows > ROWS + 10;
   return {
     order: [],
     paging: long,
     pageLength: ROWS,
     lengthMenu: [ROWS, 100, { label: "all", value: -1 }],
     autoWidth: false,
-    layout: { topStart: null, topEnd: rows > 5 ? "search" : null, bottomStart: rows > 5 ? "info" : null, bottomEnd: long ? ["pageLength", "paging"] : null },
+    layout: { topStart: () => Object.assign(document.createElement("div"), { className: "menus" }), topEnd: rows > 5 ? "search" : null, bottomStart: rows > 5 ? "info" : null, bottomEnd: long ? ["pageLength", "paging"] : null },
     language: { search: "", searchPlaceholder: "search", info: "_TOTAL_ rows", infoFiltered: " of _MAX_", infoEmpty: "no rows", lengthMenu: "_MENU_ per page" },
   };
 }
@@ -42,8 +42,7 @@ function menu(title, values, chosen, onChange) {
 
 // One menu per column that has few values; the first part of the page's address after # may choose: #verdict=holds
 function menus(table, columns, chosen = {}) {
-  const box = document.createElement("div");
-  box.className = "menus";
+  const box = table.table().container().querySelector(".menus");
   for (const { index, title, value } of columns) {
     const values = [...new Set(table.rows().indexes().toArray().map((row) => value(row, index)))].filter((text) => text !== "").sort();
     if (values.length < 2 && !(title in chosen)) continue;
@@ -55,7 +54,6 @@ function menus(table, columns, chosen = {}) {
     box.append(menu(title, values, chosen[title], pick));
     if (chosen[title] !== undefined) pick(chosen[title]);
   }
-  if (box.childElementCount) table.table().container().prepend(box);
 }
 
 function chosenInAddress() {
