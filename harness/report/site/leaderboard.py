@@ -25,6 +25,8 @@ class Head:
     numeric: bool = False
     descending: bool = False  # larger is better: the first click brings the largest to the top
     filters: bool = False  # the column has few values, and a menu to choose one
+    minor: bool = False  # left out where the window is narrow
+    wide: bool = False  # sentences
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def grid(table: Table, families: Mapping[str, str], pages: Mapping[str, str], ro
         table = replace(table, rows=[replace(row, base=None, p=None) for row in table.rows])
     texts, lines = table.cells()
     fixed = 4 if table.contested else 3  # columns before those of metrics
-    heads = [Head("method"), Head("family", "of the method's card", filters=True)]
+    heads = [Head("method"), Head("family", "of the method's card", filters=True, minor=True)]
     heads += [Head("n", "seeds that finished", True, True), Head("rank", "1 + methods that are significantly better", True)]
     heads += [Head(texts[3], table.legend()[0])] if table.contested else []
     heads += [Head(text, m.description, True, m.direction == "higher") for text, m in zip(texts[fixed:], table.metrics, strict=False)]
@@ -121,14 +123,14 @@ def overview(tables: Sequence[Table], task_pages: Mapping[str, str]) -> Grid:
     """Return a line per table: what it is about, how many methods and runs it has, and the best figure with all that share its rank."""
     heads = [
         Head("task"),
-        Head("suite", filters=True),
+        Head("suite", filters=True, minor=True),
         Head("budget", "how much a run may spend", filters=True),
-        Head("track", "matched: settings shared by all; recipe: each method's own", filters=True),
-        Head("device", filters=True),
-        Head("methods", "rows of the table; options make rows of their own", True, True),
-        Head("runs", "that finished", True, True),
+        Head("track", "matched: settings shared by all; recipe: each method's own", filters=True, minor=True),
+        Head("device", filters=True, minor=True),
+        Head("methods", "rows of the table; options make rows of their own", True, True, minor=True),
+        Head("runs", "that finished", True, True, minor=True),
         Head("best", "mean over seeds of the task's main metric"),
-        Head("first rank", "methods that no other beats significantly, by their figure"),
+        Head("first rank", "methods that no other beats significantly, by their figure", wide=True),
     ]
     lines = []
     for place, table in enumerate(tables):

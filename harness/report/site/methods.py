@@ -103,8 +103,8 @@ def ablations(
 
 def summary(cards: Mapping[str, Card | None], findings: Sequence[Finding], tables: Sequence[Table], pages: Mapping[str, str]) -> Grid:
     """Return the list of methods: a line each, with where it comes from, its claims, and on how many tasks it was run."""
-    heads = [Head("method"), Head("family", filters=True), Head("year", numeric=True, descending=True), Head("venue", filters=True)]
-    heads += [Head("what it is about"), Head("tasks", "that it was run on", True, True), Head("runs", "that finished", True, True)]
+    heads = [Head("method"), Head("family", filters=True, minor=True), Head("year", numeric=True, descending=True, minor=True)]
+    heads += [Head("venue", minor=True, wide=True), Head("what it is about", wide=True), Head("tasks", "that it was run on", True, True), Head("runs", "that finished", True, True)]
     heads += [Head("claims", "of the paper, and how many of them hold here or hold in direction", True, True)]
     ran: dict[str, list[tuple[str, int]]] = {}
     for table in tables:

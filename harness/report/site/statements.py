@@ -12,11 +12,12 @@ STYLES = dict(zip(VERDICTS, ("holds", "direction", "fails", "unseen", "unknown")
 
 
 def grid(findings: Sequence[Finding], pages: Mapping[str, str], root: str) -> Grid:
-    """Return a line per claim: what is said and where, the paper's figure, ours with its interval, the verdict, and how to measure it."""
-    heads = [Head("method", filters=True), Head("claim"), Head("metric", filters=True), Head("paper"), Head("here", "with its interval")]
-    heads += [Head("n", "seeds", True, True), Head("verdict", filters=True), Head("measured on, or why not"), Head("measured by")]
+    """Return a line per claim: what is said and where, the paper's figure, ours with its interval, the verdict, and how to measure it; what was measured first."""
+    heads = [Head("method", filters=True), Head("claim", wide=True), Head("metric", filters=True, minor=True), Head("paper"), Head("here", "with its interval")]
+    heads += [Head("n", "seeds", True, True), Head("verdict", filters=True), Head("measured on, or why not", wide=True), Head("measured by", wide=True)]
     lines = []
-    for each in findings:
+    order = list(VERDICTS)
+    for each in sorted(findings, key=lambda each: order.index(each.verdict)):
         claim = each.claim
         title = METRICS[claim.metric].title if claim.metric in METRICS else claim.metric
         about = f"{claim.task}: {claim.setting}" if claim.setting else claim.task
@@ -32,7 +33,7 @@ def grid(findings: Sequence[Finding], pages: Mapping[str, str], root: str) -> Gr
                 Cell(each.paper_text, order=each.paper_text),
                 Cell(ours, order=ours),
                 Cell(str(each.n or MISSING), order=number(each.n or None)),
-                Cell(each.verdict, order=each.verdict, style=STYLES.get(each.verdict, "unknown")),
+                Cell(each.verdict, order=str(order.index(each.verdict)), style=STYLES.get(each.verdict, "unknown")),
                 Cell(why, order=why),
                 Cell(each.command or MISSING, order=each.command, style="code" if each.command else ""),
             ]

@@ -206,4 +206,4 @@ class _Site:
 
 def _breaks(text: str) -> Markup:
     """Return a text, escaped, that may break into lines after the signs inside names: ``a[b=c,d=e]``."""
-    return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[\[,/_])", text))
+    return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=\w\[)|(?<=[,/_])(?=\S)", text))

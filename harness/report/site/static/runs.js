@@ -9,6 +9,8 @@ const COLUMNS = [
   ["commit", "commit"],
 ];
 
+const MINOR = ["family", "budget", "track", "device", "precision", "threads"]; // left out where the window is narrow
+
 function column([name, title, kind], at) {
   const place = at(name);
   const metric = metrics[name];
@@ -23,7 +25,7 @@ function column([name, title, kind], at) {
   return {
     title: title || metric.title,
     type: kind === "metric" || kind === "figure" ? "figure" : "string",
-    className: kind === "metric" || kind === "figure" ? "num" : "",
+    className: `${kind === "metric" || kind === "figure" ? "num" : ""}${MINOR.includes(name) ? " minor" : ""}`,
     orderSequence: metric?.direction === "higher" ? ["desc", "asc", ""] : ["asc", "desc", ""],
     data: (row, request) => (request === "sort" && kind === "metric" ? number(row) : request === "display" ? "" : shown(row)),
     createdCell: (cell, value, row) => {
