@@ -1,8 +1,6 @@
-"""The leaderboard as static pages: ``write.write(store, registries, Path("public"))``, then open ``public/index.html``; no server, no network.
+"""The leaderboard as static pages: ``write.write(store, registries, Path("public"))``, then open ``public/index.html``.
 
 ``runs`` reads every record once, ``leaderboard``, ``figures``, ``methods``, ``growth`` and ``changes`` turn what it found into what pages
-show, ``write`` fills the templates. Records are untrusted: templates escape everything, scripts set text and never markup, and the
+show, ``write`` fills the templates. A page needs no server and no network. Records are untrusted: templates escape everything, scripts set text and never markup, and the
 policy of each page forbids scripts that are not files of the site.
 """
-
-

@@ -1,4 +1,4 @@
-"""What every field of a record and every metric means, for the page of a run: from the models and the registry, so that they cannot differ."""
+"""What every field of a record and every metric means, for the page of a run: read off the models and the registry."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from dataclasses import replace
 from typing import Any
 
 from harness.metrics import Metric, format_value, metric, scale_for
@@ -27,7 +28,7 @@ COSTS = (  # metrics that accuracy is drawn against
     "transient_bytes",
     "parameters",
 )
-POINTS = 200  # of a line
+POINTS = 100  # of a line
 
 
 def pareto(table: Table) -> dict[str, Any] | None:
@@ -73,7 +74,7 @@ def _finite(value: float | None) -> bool:
 
 def over_steps(table: Table) -> dict[str, Any] | None:
     """Return accuracy over time steps; None unless a row answers at two steps or more."""
-    found = [curve for row in table.rows if (curve := curve_of(row)) is not None]
+    found = [curve for row in table.rows if (curve := curve_of(_thinned(row))) is not None]
     if not any(len(curve.steps) > 1 for curve in found):
         return None
     unit = scale_for(table.main, [value for curve in found for value in curve.mean])
@@ -87,14 +88,23 @@ def over_steps(table: Table) -> dict[str, Any] | None:
     }
 
 
+def _thinned(row: Row) -> Row:
+    """Return a row whose runs have no more points of their curves than a plot shows."""
+    runs = []
+    for run in row.runs:
+        curve = run["curve"] or []
+        steps = run["curve_steps"] or range(len(curve))
+        runs.append({**run, "curve": every(curve, POINTS), "curve_steps": every(steps, POINTS)})
+    return replace(row, runs=runs)
+
+
 def _line(curve: Curve, size: float) -> dict[str, Any]:
-    chosen = every(range(len(curve.steps)), POINTS)
     return {
         "label": curve.label,
         "n": curve.n,
-        "xs": [curve.steps[i] for i in chosen],
-        "ys": [_short(curve.mean[i] / size) for i in chosen],
-        "dy": [_short(curve.deviation[i] / size) for i in chosen] if curve.n > 1 else [],
+        "xs": curve.steps,
+        "ys": [_short(value / size) for value in curve.mean],
+        "dy": [_short(value / size) for value in curve.deviation] if curve.n > 1 else [],
     }
 
 

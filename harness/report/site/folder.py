@@ -1,7 +1,9 @@
-"""A folder that appears whole or not at all, and never takes the place of anything but an earlier one of ours::
+"""A folder that appears whole or not at all, and never takes the place of anything but an earlier one of ours.
 
-    with replaced(Path("public")) as temporary:
-        (temporary / "index.html").write_text(...)
+``replaced`` gives a place to write to::
+
+with replaced(Path("public")) as temporary:
+    (temporary / "index.html").write_text(...)
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from harness.metrics import MISSING, format_value
 from harness.report.site.runs import Runs
 from harness.report.table import Row, Table
-from harness.report.table.table import VERIFIED
+from harness.report.table.table import OPTIMAL, VERIFIED
 
 
 @dataclass(frozen=True)
@@ -65,16 +65,17 @@ def grid(table: Table, families: Mapping[str, str], pages: Mapping[str, str], ro
     fixed = 4 if table.contested else 3  # columns before those of metrics
     heads = [Head("method"), Head("family", "of the method's card", filters=True, minor=True)]
     heads += [Head("n", "seeds that finished", True, True), Head("rank", "1 + methods that are significantly better", True)]
-    heads += [Head(texts[3], table.legend()[0])] if table.contested else []
     heads += [Head(text, m.description, True, m.direction == "higher") for text, m in zip(texts[fixed:], table.metrics, strict=False)]
     heads += [Head(text) for text in texts[fixed + len(table.metrics) :]]
     found = []
     for row, line in zip(table.rows, lines, strict=True):
         name = method_of(row)
         href = f"{root}methods/{pages[name]}.html" if name in pages else ""
-        cells = [Cell(row.label, order=row.label, href=href, marks=_marks(row)), Cell(families.get(name, ""), order=families.get(name, ""))]
+        cells = [
+            Cell(row.label, order=row.label, href=href, marks=_marks(row, table.contested)),
+            Cell(families.get(name, ""), order=families.get(name, "")),
+        ]
         cells += [Cell(line[1], order=line[1], href=runs_link(table, row, root)), Cell(line[2], order=number(row.rank))]
-        cells += [Cell(line[3], order="0" if line[3] else "1")] if table.contested else []
         for text, m in zip(line[fixed:], table.metrics, strict=False):
             value, _, beside = text.partition(" ")
             cells.append(Cell(value, beside, number(row.mean(m.name))))
@@ -83,8 +84,9 @@ def grid(table: Table, families: Mapping[str, str], pages: Mapping[str, str], ro
     return Grid(heads, found)
 
 
-def _marks(row: Row) -> tuple[tuple[str, str], ...]:
-    return ((VERIFIED, "every record of the row was checked by `spikebench verify`, and is as it was then"),) if row.verified else ()
+def _marks(row: Row, contested: bool) -> tuple[tuple[str, str], ...]:
+    marks = [(OPTIMAL, "Pareto-optimal: see below the table")] if row.optimal and contested else []
+    return (*marks, *([(VERIFIED, "checked by `spikebench verify`: see below the table")] if row.verified else []))
 
 
 def method_of(row: Row) -> str:
@@ -106,7 +108,9 @@ def provenance(table: Table, runs: Runs) -> str:
     versions = {name: sorted({run.versions[name] for run in found if name in run.versions}) for name in ("torch", "python")}
     parts = [f"{name} {', '.join(values)}" for name, values in versions.items() if values]
     commits = sorted({run.commit[:8] for run in found if run.commit})
-    parts.append(f"commits {', '.join(commits[:4])}{f' and {len(commits) - 4} more' if len(commits) > 4 else ''}" if commits else "no commit")
+    parts.append(
+        f"commits {', '.join(commits[:4])}{f' and {len(commits) - 4} more' if len(commits) > 4 else ''}" if commits else "no commit"
+    )
     days = sorted({run.started[:10] for run in found})
     parts.append(days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}")
     return f"{len(found)} runs; " + "; ".join(parts)
@@ -142,7 +146,10 @@ def overview(tables: Sequence[Table], task_pages: Mapping[str, str]) -> Grid:
         best = _best(table)
         names = ", ".join(row.label for row in first[:4]) + (f" and {len(first) - 4} more" if len(first) > 4 else "")
         runs = sum(len(row.runs) for row in table.rows)
-        cells = [Cell(a["task"], order=a["task"], href=href), *(Cell(text, order=text) for text in (suite, a["budget"], a["track"], device))]
+        cells = [
+            Cell(a["task"], order=a["task"], href=href),
+            *(Cell(text, order=text) for text in (suite, a["budget"], a["track"], device)),
+        ]
         cells += [Cell(str(len(table.rows)), order=number(len(table.rows))), Cell(str(runs), order=number(runs))]
         cells += [Cell(best, table.main.title if best != MISSING else "", best), Cell(names or MISSING, order=names)]
         lines.append(cells)

@@ -104,7 +104,12 @@ def ablations(
 def summary(cards: Mapping[str, Card | None], findings: Sequence[Finding], tables: Sequence[Table], pages: Mapping[str, str]) -> Grid:
     """Return the list of methods: a line each, with where it comes from, its claims, and on how many tasks it was run."""
     heads = [Head("method"), Head("family", filters=True, minor=True), Head("year", numeric=True, descending=True, minor=True)]
-    heads += [Head("venue", minor=True, wide=True), Head("what it is about", wide=True), Head("tasks", "that it was run on", True, True), Head("runs", "that finished", True, True)]
+    heads += [
+        Head("venue", minor=True, wide=True),
+        Head("what it is about", wide=True),
+        Head("tasks", "that it was run on", True, True),
+        Head("runs", "that finished", True, True),
+    ]
     heads += [Head("claims", "of the paper, and how many of them hold here or hold in direction", True, True)]
     ran: dict[str, list[tuple[str, int]]] = {}
     for table in tables:
@@ -119,7 +124,11 @@ def summary(cards: Mapping[str, Card | None], findings: Sequence[Finding], table
         where = ran.get(name, [])
         tasks, runs = len({task for task, _ in where}), sum(n for _, n in where)
         cells = [Cell(name, order=name, href=f"methods/{pages[name]}.html"), Cell(texts[0], order=texts[0])]
-        cells += [Cell(str(texts[1]), order=number(texts[1]) if card else ""), Cell(texts[2], order=texts[2]), Cell(texts[3], order=texts[3])]
+        cells += [
+            Cell(str(texts[1]), order=number(texts[1]) if card else ""),
+            Cell(texts[2], order=texts[2]),
+            Cell(texts[3], order=texts[3]),
+        ]
         cells += [Cell(str(tasks), order=number(tasks)), Cell(str(runs), order=number(runs)), Cell(str(len(own)), told, number(len(own)))]
         lines.append(cells)
     return Grid(heads, lines)

@@ -13,8 +13,19 @@ STYLES = dict(zip(VERDICTS, ("holds", "direction", "fails", "unseen", "unknown")
 
 def grid(findings: Sequence[Finding], pages: Mapping[str, str], root: str) -> Grid:
     """Return a line per claim: what is said and where, the paper's figure, ours with its interval, the verdict, and how to measure it; what was measured first."""
-    heads = [Head("method", filters=True), Head("claim", wide=True), Head("metric", filters=True, minor=True), Head("paper"), Head("here", "with its interval")]
-    heads += [Head("n", "seeds", True, True), Head("verdict", filters=True), Head("measured on, or why not", wide=True), Head("measured by", wide=True)]
+    heads = [
+        Head("method", filters=True),
+        Head("claim", wide=True),
+        Head("metric", filters=True, minor=True),
+        Head("paper"),
+        Head("here", "with its interval"),
+    ]
+    heads += [
+        Head("n", "seeds", True, True),
+        Head("verdict", filters=True),
+        Head("measured on, or why not", wide=True),
+        Head("measured by", wide=True),
+    ]
     lines = []
     order = list(VERDICTS)
     for each in sorted(findings, key=lambda each: order.index(each.verdict)):

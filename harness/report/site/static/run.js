@@ -25,7 +25,8 @@ function section(title, ...children) {
 }
 
 function table(caption, heads, rows, numeric = []) {
-  const cell = (tag, i, ...children) => el(tag, numeric.includes(i) ? { class: "num" } : {}, ...children);
+  const kinds = heads.map((head, i) => (numeric.includes(i) ? "num" : head === "meaning" ? "wide" : head === "better" ? "minor" : ""));
+  const cell = (tag, i, ...children) => el(tag, { class: kinds[i] }, ...children);
   const head = el("tr", {}, ...heads.map((text, i) => { const th = cell("th", i, text); th.scope = "col"; return th; }));
   const body = rows.map((row) => el("tr", {}, ...row.map((value, i) => (i ? cell("td", i, value) : el("th", { scope: "row" }, value)))));
   return el("div", { class: "scroll" }, el("table", { class: "grid plain" }, el("caption", {}, caption), el("thead", {}, head), el("tbody", {}, ...body)));

@@ -25,7 +25,7 @@ function column([name, title, kind], at) {
   return {
     title: title || metric.title,
     type: kind === "metric" || kind === "figure" ? "figure" : "string",
-    className: `${kind === "metric" || kind === "figure" ? "num" : ""}${MINOR.includes(name) ? " minor" : ""}`,
+    className: `${kind === "metric" || kind === "figure" ? "num" : ""}${MINOR.includes(name) ? " minor" : ""}${["task", "started", "device"].includes(name) ? " line" : ""}`,
     orderSequence: metric?.direction === "higher" ? ["desc", "asc", ""] : ["asc", "desc", ""],
     data: (row, request) => (request === "sort" && kind === "metric" ? number(row) : request === "display" ? "" : shown(row)),
     createdCell: (cell, value, row) => {
