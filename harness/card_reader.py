@@ -11,15 +11,22 @@ from __future__ import annotations
 
 import ast
 import builtins
+from functools import lru_cache
 from pathlib import Path
 
 from harness.plugin import Card
 
 
+@lru_cache(maxsize=128)  # about as many files as there are plugins: their names are sought in the same texts
+def parsed(text: str) -> ast.Module:
+    """Return the syntax tree of a file's text; raise SyntaxError or ValueError if it is not Python."""
+    return ast.parse(text)
+
+
 def read_card(path: Path, qualname: str) -> Card | None:
     """Return the card of a class in a file; None if it cannot be had without importing the file."""
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree = parsed(path.read_text(encoding="utf-8"))
         owner = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == qualname)
         given = next(node for node in owner.body if "card" in _bound(node))
         namespace: dict[str, object] = {}

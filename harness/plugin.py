@@ -44,7 +44,7 @@ def did_you_mean(given: str, allowed: Iterable[str]) -> str:
 # What a property expects of its metric: more or less than that of ``against``, a bound, or how it goes over time steps, depth or an option.
 EXPECTED = re.compile(
     r"(?P<than>(not )?(higher|lower))|(?P<bound>at most|at least|equal) (?P<value>[\d.]+)|"
-    r"(?P<growth>constant|linear|falls|does not fall) over (?P<over>\w+)"
+    r"(?P<growth>constant|linear|falls|does not fall|does not grow) over (?P<over>\w+)"
 )
 
 
@@ -68,6 +68,8 @@ class Claim:
     variant: str = ""  # the plugin with the options that the claim is about, e.g. "t_revsnn[division=step]"; empty: without any
     figure: str = ""  # path in the record of what is measured in place of the metric itself, e.g. "report.conversion_loss"; same unit
     networks: tuple[str, ...] = ()  # options that give the published network, "net=34": here, and in ``against`` if those are others
+    instead: str = ""  # plugin that stands in for ``against`` where that was not run; then nothing is measured as claimed
+    unmeasured: str = ""  # of a property that expects nothing: why records do not show it
     tested: str = ""  # test that proves a property which records cannot show, e.g. "tests/methods/test_ottt.py::test_..."
 
     def __post_init__(self) -> None:
@@ -78,20 +80,20 @@ class Claim:
             raise ValueError(f"a claim of kind {self.kind!r} {'has no' if self.kind == 'property' else 'needs a'} value")
         expected = EXPECTED.fullmatch(self.expect)
         if self.expect and (self.kind != "property" or not expected):
-            words = (
-                "[not] higher, [not] lower; at most, at least, equal N; constant, linear, falls, does not fall over steps, depth, OPTION"
-            )
+            words = "[not] higher, [not] lower; at most, at least, equal N; constant, linear, falls, does not fall, does not grow over AXIS"
             raise ValueError(f"expect = {self.expect!r} is for properties, and one of: {words}")
         if expected and expected["than"] and self.against is None:
             raise ValueError(f"a claim that expects {self.expect!r} must say what it is against")
+        if "'" in self.figure:
+            raise ValueError(f"figure = {self.figure!r} is no path in a record; keys with other signs than letters stand in double quotes")
         if self.kind in ("ratio", "difference") and self.against is None:
             raise ValueError(f"a claim of kind {self.kind!r} must say what it is against")
 
     @property
     def steps(self) -> tuple[int | None, int | None]:
-        """Return the time steps that the setting names, of this plugin and of what it is compared with; None where it names none."""
+        """Return the time steps that the setting names: those of this plugin, and if it names two those of ``against``; else None."""
         found = [int(number) for number in re.findall(r"\bT=(\d+)\b", self.setting)]
-        return (found[0], found[1] if len(found) == 2 and self.against else found[0]) if found else (None, None)
+        return found[0] if found else None, found[1] if len(found) == 2 and self.against else None
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,12 @@ import importlib.util
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from harness.card_reader import read_card
+from harness.card_reader import parsed, read_card
 from harness.plugin import Card, UsageError, did_you_mean
 from harness.spec import parse_variant
 
@@ -53,15 +53,10 @@ class Entry:
         return f"{Path(self.path.parent.name) / self.path.name}:{self.line}" if self.path else f"{self.module}:{self.qualname}"
 
 
-@lru_cache(maxsize=64)  # as many files as a package has: methods and probes are sought in the same ones
-def _parsed(text: str) -> ast.Module:
-    return ast.parse(text)
-
-
 def scan(path: Path, module: str, card: str) -> list[Entry]:
     """Return the plugins that the file defines with a card class called ``card``; raise UsageError if it is not Python."""
     try:
-        tree = _parsed(path.read_text(encoding="utf-8"))
+        tree = parsed(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"cannot read plugin file {path.name}: {error.strerror}") from None
     except (SyntaxError, ValueError) as error:  # ValueError: not UTF-8, or null bytes
@@ -191,7 +186,11 @@ class Registries:
                 raise UsageError(f'plugin file {path.name} defines no plugin: no class says card = Card(name="...")')
         self.methods: Registry[Method] = Registry("method", "harness.method:Method", "Card", "methods", "spikebench.methods", self.files)
         self.probes: Registry[Probe] = Registry("probe", "harness.probe:Probe", "ProbeCard", "methods", "spikebench.probes", self.files)
-        self.tasks: Registry[Task] = Registry("task", "harness.task:Task", "TaskCard", "suites", "spikebench.tasks", self.files)
+
+    @cached_property
+    def tasks(self) -> Registry[Task]:
+        """The registry of tasks, indexed when first asked for."""
+        return Registry("task", "harness.task:Task", "TaskCard", "suites", "spikebench.tasks", self.files)
 
     def task(self, name: str, budget: str | None = None, device: torch.device | str = "cpu") -> Task:
         """Return the task ``"suite/name"`` or ``"suite/name[option=value,...]"`` with a budget; raise UsageError if there is none.

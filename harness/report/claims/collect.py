@@ -1,7 +1,8 @@
 """From a store to findings: for each claim the best group of runs, its figure, interval and verdict.
 
-Of several groups that one counts that is nearest to the paper: as claimed, then on its task, with three seeds, of one code, at the
-larger budget, at the nearest number of time steps, with the fewest further options.
+Of several groups that one counts that is nearest to the paper: as claimed, then on its task; then of what was learnt one without further
+options or settings, with three seeds, of one code, of the larger budget, at the nearest number of time steps, and of times, bytes and
+the like that at the nearest number of time steps.
 """
 
 from __future__ import annotations
@@ -10,20 +11,21 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from harness.metrics import METRICS, Metric
+from harness.metrics import METRICS, Metric, as_task_metric
 from harness.plugin import EXPECTED, Claim, UsageError
 from harness.registry import Registries
 from harness.report.claims import command, pairing
 from harness.report.claims.finding import DIRECTION, FAILS, HOLDS, UNKNOWN, UNSEEN, Finding, reading_of
 from harness.report.claims.judge import margin, verdict
 from harness.report.claims.pairing import Group, Pool, Row, axis, together
-from harness.report.claims.setting import STRUCTURAL, differences, timed
+from harness.report.claims.setting import differences, on_task, same_size, structural, timed, usable
 from harness.report.scaling import fit
 from harness.statistics import interval
 from harness.store import Store
 
 STANDS_IN = {"cuda_bytes": "saved_bytes"}
 BUDGETS = ("smoke", "laptop", "paper")
+ENOUGH = 3  # seeds: more do not make a group better than another
 CURVE = 3  # values of time steps, depth or an option that make a curve
 
 
@@ -45,8 +47,10 @@ def gather(store: Store, registries: Registries, methods: Sequence[str] = ()) ->
     ]
     claims = [(name, claim) for name, card in cards for claim in card.claims]
     wanted = {claim.metric for _, claim in claims} | {STANDS_IN[claim.metric] for _, claim in claims if claim.metric in STANDS_IN}
-    figures = {claim.figure for _, claim in claims if claim.figure}
-    rows, broken = store.select({**pairing.PATHS, **{name: METRICS[name].path for name in wanted}, **{path: path for path in figures}})
+    figures = {f"figure {place}": path for place, path in enumerate({claim.figure for _, claim in claims if claim.figure})}
+    rows, broken = store.select({**pairing.PATHS, **{name: METRICS[name].path for name in wanted}, **figures})
+    for row in rows:
+        row.update({path: row[name] for name, path in figures.items()})
     pool = Pool(rows)
     return [_find(name, claim, pool) for name, claim in claims], broken
 
@@ -66,8 +70,8 @@ def _find(method: str, claim: Claim, pool: Pool) -> Finding:
     if found is not None:
         return found
     measurable = claim.kind != "property" or expected is not None
-    reason = _missing(claim, label, pool) if measurable else "stated in words that records do not show"
-    reason += f"; tested: {claim.tested}" if claim.tested else ""
+    reason = _missing(claim, label, pool) if measurable else claim.unmeasured or ("" if claim.tested else "stated in words")
+    reason = "; ".join(text for text in (reason, f"tested: {claim.tested}" if claim.tested else "") if text)
     return Finding(method, claim, UNKNOWN, reason=reason, command=command.to_measure(claim, label) if measurable else "")
 
 
@@ -76,35 +80,45 @@ def _missing(claim: Claim, label: str, pool: Pool) -> str:
     expected = EXPECTED.fullmatch(claim.expect) if claim.expect else None
     if expected and expected["growth"]:
         return f"no runs of {label} at {CURVE} values of {expected['over']}"
+    if claim.metric == "steps_used" and claim.kind != "property":
+        return "time steps are set here, not found"
     if not claim.against:
         return f"no run of {label}" + (f" on {claim.task}" if claim.task != "any" else "")
-    if claim.metric == "steps_used":
-        return "time steps are set, not found"
-    if timed(METRICS[claim.metric]) and pool.groups(label, claim.against):
-        return f"{label} and {claim.against} were timed in different sessions"
+    if matched := pool.groups(label, claim.against):
+        if timed(METRICS[claim.metric]) and not pool.groups(label, claim.against, session=True):
+            return f"{label} and {claim.against} were timed in different sessions"
+        if not any(same_size(claim, METRICS[claim.metric], group) for group in matched):
+            return f"the networks of {label} and {claim.against} that were run differ in size by more than half"
+        return f"the records of {label} and {claim.against} lack this figure"
     return f"no matched runs of {label} and {claim.against}"
 
 
 def _level(method: str, claim: Claim, label: str, pool: Pool) -> Finding | None:
     """Return what came of a claim about one figure or the comparison of two."""
     best: tuple[tuple[float, ...], Group, Metric, list[float], list[str]] | None = None
+    paired = reading_of(claim) != "value"
+    alone = not paired and claim.task != "any"  # a figure of another task says nothing about it
     for name in dict.fromkeys((claim.metric, STANDS_IN.get(claim.metric, claim.metric))):
         metric = METRICS[name]
-        for group in pool.groups(label, claim.against, session=timed(metric)):
-            group, values = _values(claim, metric, group)
-            if not values or (claim.kind == "value" and group.rows[0]["task"].partition("[")[0] != claim.task):
-                continue
-            other = differences(claim, metric, group)
-            if best is None or _worth(claim, group, other) > best[0]:
-                best = (_worth(claim, group, other), group, metric, values, other)
+        for against in dict.fromkeys((claim.against, claim.instead or claim.against)) if paired else (None,):
+            for found in pool.groups(label, against, session=timed(metric)):
+                group, values = _values(claim, metric, found)
+                if not values or not usable(claim, metric, group) or (alone and not on_task(claim, group)):
+                    continue
+                other = differences(claim, metric, group, against)
+                if other and not same_size(claim, metric, group):
+                    continue
+                if best is None or _worth(claim, metric, group, other) > best[0]:
+                    best = (_worth(claim, metric, group, other), group, metric, values, other)
+            if best is not None:
+                break
         if best is not None:
             break
     if best is None:
         return None
     _, group, metric, values, other = best
-    certain = metric.name in STRUCTURAL and not claim.figure
-    ends = interval(values) or ((min(values), max(values)) if certain else None)
-    said = verdict(claim, metric, values, ends, not other)
+    ends = interval(values) or ((min(values), max(values)) if structural(claim, metric) else None)
+    said = verdict(claim, as_task_metric(metric, group.rows[0]["measure"] or ""), values, ends, not other)
     return _finding(method, claim, said, statistics.fmean(values), ends, group, other)
 
 
@@ -113,11 +127,13 @@ def _finding(
 ) -> Finding:
     low, high = ends or (None, None)
     rows = [*group.rows, *group.others]
-    again = command.of_runs(rows, over)
+    again = command.of_runs(rows)
     seeds = len({row["seed"] for row in group.rows})
     reason = ("elsewhere: " + "; ".join(other)) if other else ""
-    if said == UNSEEN and low is not None:
-        reason = f"{reason}; the interval does not show it" if reason else "the interval leaves it open"
+    if said == UNSEEN:
+        none = 0.0 if reading_of(claim) == "difference" else 1.0
+        why = "no difference lies in the interval" if low is not None and high is not None and low <= none <= high else "short of the claim"
+        reason = f"{reason}; {why}" if reason else why
     if claim.tested:
         reason = f"{reason}; tested: {claim.tested}" if reason else f"tested: {claim.tested}"
     return Finding(method, claim, said, measured, low, high, seeds, _where(group, over), reason, again)
@@ -136,13 +152,15 @@ def _where(group: Group, over: str) -> str:
     return f"{row['task']}, {row['budget']} budget, {row['track']} track, {at}, {row['device']} ({row['kind']}), {code}"
 
 
-def _worth(claim: Claim, group: Group, other: list[str]) -> tuple[float, ...]:
+def _worth(claim: Claim, metric: Metric, group: Group, other: list[str]) -> tuple[float, ...]:
     row, wanted = group.rows[0], claim.steps[0]
     budget = BUDGETS.index(row["budget"]) if row["budget"] in BUDGETS else -1
-    distance = abs(math.log(row["steps"] / wanted)) if wanted else 0.0
-    own = claim.task in ("any", row["task"].partition("[")[0])
-    uncut = row["samples"] is None
-    return not other, own, -distance, uncut, min(len(group.rows), 3), group.one_code, budget, -len(group.surplus), -(row["depth"] or 0)
+    near = -abs(math.log(row["steps"] / wanted)) if wanted else 0.0
+    own = on_task(claim, group)
+    plain = not group.surplus and not row["training"] and row["samples"] is None
+    seeds = min(len(group.rows), ENOUGH)
+    learnt = (plain, seeds, group.one_code, budget, near)
+    return not other, own, *((near, plain, seeds) if timed(metric) or structural(claim, metric) else learnt), -(row["depth"] or 0)
 
 
 def _figure(claim: Claim, metric: Metric, row: Row) -> float | None:
@@ -199,7 +217,7 @@ def _growth(method: str, claim: Claim, label: str, word: str, over: str, pool: P
     changes = [last[seed] - first[seed] if share else last[seed] / first[seed] for seed in seeds]
     if not changes:
         return None
-    ends = interval(changes) or ((min(changes), max(changes)) if metric.name in STRUCTURAL else None)
+    ends = interval(changes) or ((min(changes), max(changes)) if structural(claim, metric) else None)
     if word in ("constant", "linear"):
         met = fit(sorted(points), [statistics.fmean(points[x].values()) for x in sorted(points)]).verdict == word
         said = (HOLDS if met else FAILS) if not other else (DIRECTION if met else UNSEEN)
@@ -207,6 +225,10 @@ def _growth(method: str, claim: Claim, label: str, word: str, over: str, pool: P
         low, high = ends or (min(changes), max(changes))
         none = 0.0 if share else 1.0
         reach = margin(claim, metric, none)
-        met, refuted = (high < none, low >= none) if word == "falls" else (low >= none - reach, high < none - reach)
+        met, refuted = {
+            "falls": (high < none, low >= none),
+            "does not fall": (low >= none - reach, high < none - reach),
+            "does not grow": (high <= none + reach, low > none + reach),
+        }[word]
         said = (HOLDS if met else FAILS if refuted else UNSEEN) if not other and ends else (DIRECTION if met else UNSEEN)
     return _finding(method, claim, said, statistics.fmean(changes), ends, group, other, over)

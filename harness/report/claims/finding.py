@@ -44,7 +44,8 @@ class Finding:
         claim = self.claim
         where = "" if claim.task == "any" else f" ({claim.task})"
         against = f", against {claim.against}" if claim.against else ""
-        return f"{METRICS[claim.metric].title}: {claim.setting}{where}{against}"
+        what = "" if claim.figure else f"{METRICS[claim.metric].title}: "  # a figure of a report or probe: its setting names it
+        return f"{what}{claim.setting}{where}{against}"
 
     @property
     def paper_text(self) -> str:

@@ -16,15 +16,14 @@ from harness.report.claims.finding import DIRECTION, FAILS, HOLDS, UNSEEN, readi
 
 CLOSE = 0.05  # relative, of ratios and values
 POINT = 0.01  # of shares: a point, and half of one for values
-ABOUT = 3  # times as far for figures that the paper gives as "about"
+ABOUT = 3  # times as far for ratios and values that the paper gives as "about"
 
 
 def margin(claim: Claim, metric: Metric, of: float) -> float:
     """Return how far from ``of`` a figure may lie and still count as the same."""
-    wide = ABOUT if "about" in claim.setting else 1
     if metric.unit == "fraction" and reading_of(claim) != "ratio" and abs(of) <= 1:
-        return wide * (POINT / 2 if claim.kind == "value" else POINT)
-    return wide * CLOSE * abs(of)
+        return POINT / 2 if claim.kind == "value" else POINT
+    return (ABOUT if "about" in claim.setting else 1) * CLOSE * abs(of)
 
 
 def verdict(claim: Claim, metric: Metric, values: Sequence[float], ends: tuple[float, float] | None, as_claimed: bool) -> str:

@@ -7,7 +7,6 @@ and threads, and a start within ``SESSION`` of each other. Of a seed that was ru
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,31 +16,13 @@ from harness.plugin import UsageError, written
 from harness.spec import parse_variant
 
 SESSION = timedelta(hours=6)
-PATHS = {  # what is read from records, besides metrics and figures: name -> path
+PATHS = {  # what is read from records, besides metrics and figures: name -> path. Whole parts are read faster than their fields
     "status": "status",
     "started": "started",
-    "seed": "spec.seed",
-    "method": "spec.method",
-    "options": "spec.options",
-    "task": "spec.task",
-    "track": "spec.track",
-    "budget": "spec.budget",
-    "precision": "spec.precision",
-    "threads": "spec.threads",
-    "samples": "spec.samples",
-    "depth": "spec.depth",
-    "training": "spec.training",
-    "asked_steps": "spec.steps",
-    "asked_device": "spec.device",
-    "tuning": "spec.tuning",
-    "probes": "spec.probes",
-    "steps": "settings.steps",
-    "resolved": "settings.options",
-    "trained": "settings.training",
-    "backbone": "settings.backbone",
-    "train_samples": "settings.train_samples",
-    "version": "settings.task_version",
-    "data": "settings.data_checksum",
+    "spec": "spec",
+    "settings": "settings",
+    "learned": "memory.parameter_count",
+    "measure": "accuracy.metric",
     "commit": "environment.git_commit",
     "device": "environment.device",
     "kind": "environment.device_kind",
@@ -82,22 +63,23 @@ class Pool:
 
     def __init__(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Take the rows with status ok; leave out tuned runs, whose settings were chosen for one method each."""
-        self._by_method: dict[str, list[dict[str, Any]]] = {}
+        self._read: dict[str, list[Mapping[str, Any]]] = {}
+        self._rows: dict[str, list[dict[str, Any]]] = {}
+        self._found: dict[tuple[Any, ...], dict[tuple[Any, ...], dict[Any, dict[str, Any]]]] = {}
         for row in rows:
-            if row["status"] == "ok" and not row["tuning"] and row["kind"]:
-                given = {name: written(value) for name, value in (row["options"] or {}).items()}
-                self._by_method.setdefault(row["method"], []).append({**row, "options": given})
+            if row["status"] == "ok" and row["kind"] and not row["spec"].get("tuning"):
+                self._read.setdefault(row["spec"]["method"], []).append(row)
 
     def groups(self, label: str, against: str | None, session: bool = False, free: str = "") -> list[Group]:
         """Return the groups of runs of ``label``, paired with those of ``against`` if given.
 
         ``session``: only pairs of one session. ``free``: name of what may differ within a group (``steps``, ``depth`` or an option).
         """
-        mine = self._places(Label.of(label), session, free, against is not None)
-        theirs = self._places(Label.of(against), session, free, True) if against else None
+        mine = self._places(label, session, free)
+        theirs = self._places(against, session, free) if against else None
         found = []
         for place, seeds in mine.items():
-            surplus, one_code = dict(json.loads(place[-2])), place[-1] is not None
+            surplus, one_code = dict(place[-2]), place[-1] is not None
             if theirs is None:
                 found.append(Group(list(seeds.values()), [], surplus, one_code))
                 continue
@@ -107,27 +89,58 @@ class Pool:
                 found.append(Group([one for one, _ in pairs], [two for _, two in pairs], surplus, one_code))
         return found
 
-    def _places(self, label: Label, session: bool, free: str, paired: bool) -> dict[tuple[Any, ...], dict[Any, dict[str, Any]]]:
+    def _of(self, method: str) -> list[dict[str, Any]]:
+        """Return the runs of a method, earliest first, with the fields that the rest of the claims speak of."""
+        if method not in self._rows:
+            self._rows[method] = sorted(map(_flat, self._read.get(method, [])), key=lambda row: row["started"])
+        return self._rows[method]
+
+    def _places(self, text: str, session: bool, free: str) -> dict[tuple[Any, ...], dict[Any, dict[str, Any]]]:
+        """Return the runs of a label by place and seed. The last two parts of a place are surplus options, and the commit or None."""
+        if (text, session, free) in self._found:
+            return self._found[text, session, free]
         found: dict[tuple[Any, ...], dict[Any, dict[str, Any]]] = {}
-        for row in sorted(self._by_method.get(label.name, []), key=lambda row: row["started"]):
-            if any(row["options"].get(name) != value for name, value in label.options.items()):
+        label = Label.of(text)
+        for row in self._of(label.name):
+            options = row["options"]
+            if any(options.get(name) != value for name, value in label.options.items()):
                 continue
             if label.steps is not None and row["asked_steps"] != label.steps:
                 continue
-            surplus = {name: value for name, value in row["options"].items() if name not in label.options and name != free}
             x = axis(row, free) if free else None
             if free and x is None:
                 continue
+            surplus = tuple(sorted((name, value) for name, value in options.items() if name not in label.options and name != free))
             steps = None if label.steps is not None or free == "steps" else row["asked_steps"]
             depth = None if free == "depth" else row["depth"]
-            cut = (row["samples"], depth, _text(row["training"]), row["train_samples"], row["version"], row["data"])
-            where = (row["task"], row["track"], row["budget"], row["precision"], row["kind"])
-            hardware = (row["device"], row["threads"], _text(row["probes"])) if session else ()
-            head = (*where, *cut, steps, *hardware, _text(sorted(surplus.items())))
+            hardware = (row["device"], row["threads"], *row["probes"]) if session else ()
+            head = (row["place"], steps, depth, hardware, surplus)
             for commit in dict.fromkeys((row["commit"], None if not session else row["commit"])):
                 if commit is not None or not session:
-                    found.setdefault((*head, commit), {})[(row["seed"], x)] = row
+                    found.setdefault((*head, commit), {})[row["seed"], x] = row
+        self._found[text, session, free] = found
         return found
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of ``PATHS`` with the fields of spec and settings by name; older records lack some."""
+    spec, settings = row["spec"], row["settings"]
+    flat = {
+        **row,
+        **{name: spec.get(name) for name in ("seed", "method", "task", "track", "budget", "precision", "threads", "samples", "depth")},
+        "training": spec.get("training") or {},
+        "options": {name: written(value) for name, value in (spec.get("options") or {}).items()},
+        "asked_steps": spec.get("steps"),
+        "asked_device": spec.get("device"),
+        "probes": spec.get("probes") or [],
+        "steps": settings["steps"],
+        "resolved": settings.get("options") or {},
+        "trained": settings.get("training") or {},
+        "backbone": settings.get("backbone"),
+    }
+    where = [flat[name] for name in ("task", "track", "budget", "precision", "kind", "samples")]
+    data = [settings.get(name) for name in ("train_samples", "task_version", "data_checksum")]
+    return {**flat, "place": repr([*where, sorted(flat["training"].items()), *data])}
 
 
 def axis(row: Row, name: str) -> float | None:
@@ -151,9 +164,5 @@ def _alike(one: Row, other: Row, session: bool) -> bool:
         return False
     if one["backbone"] != other["backbone"]:
         return False
-    mine, theirs = one["trained"] or {}, other["trained"] or {}
-    return one["track"] == "recipe" or all(mine[name] == theirs[name] for name in mine if name in theirs)
-
-
-def _text(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)
+    mine, theirs = one["trained"], other["trained"]
+    return one["track"] == "recipe" or mine == theirs or all(mine[name] == theirs[name] for name in mine if name in theirs)

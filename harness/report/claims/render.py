@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 
 from tabulate import tabulate
 
 from harness.metrics import MISSING
 from harness.report.claims.finding import UNKNOWN, VERDICTS, Finding
-from harness.report.table import FORMATS
 
 CLAIM = ("metric", "kind", "value", "expect", "against", "task", "setting", "source", "variant", "figure")
 FOUND = ("measured", "low", "high", "n", "verdict", "where", "reason", "command")
 HEADS = ("method", "claim", "paper", "here", "n", "verdict", "measured on, or why not", "command")
+TABULATE = {"latex": "latex_booktabs", "html": "html"}
 LATEX = {"×": r"$\times$", "–": "--", "…": r"\ldots{}", "µ": r"$\mu$", "±": r"$\pm$", "→": r"$\to$", "∞": r"$\infty$"}
 
 
 def render(findings: Sequence[Finding], style: str) -> str:
-    """Return the findings in one of ``harness.report.table.FORMATS``; in csv with all digits. Texts of records are made harmless."""
+    """Return the findings in one of the formats of tables; in csv with all digits. Texts of records are made harmless."""
     if style == "csv":
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
@@ -32,7 +33,7 @@ def render(findings: Sequence[Finding], style: str) -> str:
     if style == "terminal":
         return "\n".join([*_terminal(findings), "", summary(findings)])
     rows = [[_plain(cell) for cell in _cells(each)] for each in findings]
-    body = tabulate(rows, HEADS, tablefmt=FORMATS[style], disable_numparse=True)
+    body = tabulate(rows, HEADS, tablefmt=TABULATE[style], disable_numparse=True)
     if style == "latex":
         for letter, code in LATEX.items():
             body = body.replace(letter, code)
@@ -103,7 +104,7 @@ def _github(findings: Sequence[Finding]) -> str:
 def _markdown(text: str) -> str:
     """Return a text that Markdown shows as it is."""
     text = _plain(text).replace("&", "&amp;").replace("<", "&lt;")
-    return "".join(f"\\{letter}" if letter in r"\`*_|~" else letter for letter in text)
+    return re.sub(r"([\\`*|~]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", text)  # "_" inside a word is shown as it is
 
 
 def _code(text: str) -> str:
