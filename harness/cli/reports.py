@@ -60,14 +60,25 @@ def table(
 
 @app.command(
     epilog="Examples: `spikebench plot steps -t static/digits` · `spikebench plot pareto --against spikes --results results/reference` · "
-    "`spikebench plot training -m stbp,ottt --format png`"
+    "`spikebench plot training -m stbp,ottt --format png` · `spikebench plot scaling --results results/reference/scaling --over steps`"
 )
 def plot(
-    kind: Annotated[str, typer.Argument(help="steps (accuracy over time steps), pareto (accuracy against a cost) or training.")],
+    kind: Annotated[
+        str,
+        typer.Argument(
+            help="steps (accuracy over time steps), pareto (accuracy against a cost), training, or scaling (memory and time over T...)."
+        ),
+    ],
     task: Tasks = "",
     method: Methods = "",
     suite: Suites = "",
     against: Annotated[str, typer.Option("--against", help="With pareto: the metric that is the cost.")] = "saved_bytes",
+    over: Annotated[
+        str, typer.Option("--over", help="With scaling: steps, length, depth or batch, comma-separated. Default: what records allow.")
+    ] = "",
+    metrics: Annotated[
+        str, typer.Option("--metrics", help="With scaling: what is drawn over it, comma-separated.")
+    ] = "saved_bytes,step_time",
     format: Annotated[str, typer.Option("--format", "-f", help="svg, png or pdf, comma-separated.")] = "svg,png",
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")] = Path("results/local/plots"),
     plugin: Plugins = None,
@@ -78,7 +89,7 @@ def plot(
     from harness.spec import split_list
 
     chosen = (split_list(task), split_list(method), split_list(suite))
-    work(kind, results, *chosen, against, output, split_list(format), plugin or [])
+    work(kind, results, *chosen, against, split_list(over), split_list(metrics), output, split_list(format), plugin or [])
 
 
 @app.command(

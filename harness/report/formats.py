@@ -116,7 +116,8 @@ def _github(title: str, heads: list[str], rows: list[list[str]], notes: list[str
         disable_numparse=True,
         colalign=align if rows else None,
     )
-    listed = "".join(f"\n- {markdown(note)}" for note in notes)
+    # At the beginning of an item, - or 1. would begin a list in it.
+    listed = "".join("\n- " + re.sub(r"^(\d*)([-+#>=.)])", r"\1\\\2", markdown(note)) for note in notes)
     return f"### {markdown(title)}\n\n{body}" + (f"\n{listed}" if notes else "")
 
 
