@@ -57,6 +57,11 @@ class Commits:
         ours = sorted((commit for commit in log if commit.place is not None), key=lambda commit: commit.place or 0)
         self._dates = list(itertools.accumulate((commit.when for commit in ours), max))  # dates may go backwards, places do not
 
+    @property
+    def known(self) -> int:
+        """Return how many commits there are."""
+        return len(self._known)
+
     def find(self, name: str | None) -> Commit | None:
         """Return the commit of that name, or None."""
         return self._known.get(name) if name else None

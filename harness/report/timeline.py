@@ -18,6 +18,7 @@ from tabulate import tabulate
 
 from harness.metrics import MISSING, Scale, format_value, scale_for
 from harness.plugin import UsageError
+from harness.printable import printable
 from harness.report.changes import Change
 from harness.report.history import Point, Series
 from harness.report.plot import COLOURS, LINES, MARKERS
@@ -29,11 +30,6 @@ FORMATS = {"terminal": "simple", "github": "github", "csv": "csv"}
 SUBJECT = 44  # characters of a commit message that a table shows
 PANELS = 12  # of a drawing, at most
 TICKS = 24  # names of commits below a drawing
-
-
-def printable(text: object) -> str:
-    """Return text with every character that would not be printed (control characters, line breaks) as a question mark."""
-    return "".join(each if each.isprintable() else "?" for each in str(text))
 
 
 def render(found: Sequence[Series], style: str) -> str:
