@@ -12,7 +12,7 @@ STYLES = dict(zip(VERDICTS, ("holds", "direction", "fails", "unseen", "unknown")
 
 
 def grid(findings: Sequence[Finding], pages: Mapping[str, str], root: str) -> Grid:
-    """Return a line per claim: what is said and where, the paper's figure, ours with its interval, the verdict, and how to measure it; what was measured first."""
+    """Return a line per claim: what is said and where, the paper's figure, ours, verdict, and how to measure it. Measured ones first."""
     heads = [
         Head("method", filters=True),
         Head("claim", wide=True),
