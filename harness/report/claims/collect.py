@@ -1,8 +1,8 @@
 """From a store to findings: for each claim the best group of runs, its figure, interval and verdict.
 
-Of several groups that one counts that is nearest to the paper: as claimed, then on its task; then of what was learnt one without further
-options or settings, with three seeds, of one code, of the larger budget, at the nearest number of time steps, and of times, bytes and
-the like that at the nearest number of time steps.
+Of several groups that one counts that is nearest to the paper: as claimed, then on its task. Of what was learnt, then one without further
+options or settings, with three seeds, of one code, of the larger budget; of bytes and the like, and times of no named task, that at the
+nearest number of time steps.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def _finding(
         reason = f"{reason}; {why}" if reason else why
     if claim.tested:
         reason = f"{reason}; tested: {claim.tested}" if reason else f"tested: {claim.tested}"
-    return Finding(method, claim, said, measured, low, high, seeds, _where(group, over), reason, again)
+    return Finding(method, claim, said, measured, low, high, seeds, _where(group, over), reason, again, tuple(row["key"] for row in rows))
 
 
 def _where(group: Group, over: str) -> str:
@@ -160,7 +160,8 @@ def _worth(claim: Claim, metric: Metric, group: Group, other: list[str]) -> tupl
     plain = not group.surplus and not row["training"] and row["samples"] is None
     seeds = min(len(group.rows), ENOUGH)
     learnt = (plain, seeds, group.one_code, budget, near)
-    return not other, own, *((near, plain, seeds) if timed(metric) or structural(claim, metric) else learnt), -(row["depth"] or 0)
+    exact = structural(claim, metric) or (timed(metric) and claim.task == "any")
+    return not other, own, *((near, plain, seeds) if exact else learnt), -(row["depth"] or 0)
 
 
 def _figure(claim: Claim, metric: Metric, row: Row) -> float | None:

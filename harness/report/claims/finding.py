@@ -32,6 +32,7 @@ class Finding:
     where: str = ""  # task, budget, track, T, device and code of the measurement
     reason: str = ""  # what of that is not the paper's setting, or why there is no measurement
     command: str = ""  # what measures it, or would
+    keys: tuple[str, ...] = ()  # of the records that it was measured on
 
     @property
     def label(self) -> str:

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from harness.plugin import UsageError, written
-from harness.spec import parse_variant
+from harness.record import Settings
+from harness.spec import RunSpec, parse_variant
 
 SESSION = timedelta(hours=6)
 PATHS = {  # what is read from records, besides metrics and figures: name -> path. Whole parts are read faster than their fields
+    "key": "key",
     "status": "status",
     "started": "started",
     "spec": "spec",
@@ -62,13 +64,13 @@ class Pool:
     """The finished runs among rows of a store, by method."""
 
     def __init__(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Take the rows with status ok; leave out tuned runs, whose settings were chosen for one method each."""
+        """Take the rows with status ok."""
         self._read: dict[str, list[Mapping[str, Any]]] = {}
         self._rows: dict[str, list[dict[str, Any]]] = {}
         self._found: dict[tuple[Any, ...], dict[tuple[Any, ...], dict[Any, dict[str, Any]]]] = {}
         for row in rows:
-            if row["status"] == "ok" and row["kind"] and not row["spec"].get("tuning"):
-                self._read.setdefault(row["spec"]["method"], []).append(row)
+            if row["status"] == "ok" and isinstance(row["spec"], dict):
+                self._read.setdefault(str(row["spec"].get("method")), []).append(row)
 
     def groups(self, label: str, against: str | None, session: bool = False, free: str = "") -> list[Group]:
         """Return the groups of runs of ``label``, paired with those of ``against`` if given.
@@ -92,7 +94,8 @@ class Pool:
     def _of(self, method: str) -> list[dict[str, Any]]:
         """Return the runs of a method, earliest first, with the fields that the rest of the claims speak of."""
         if method not in self._rows:
-            self._rows[method] = sorted(map(_flat, self._read.get(method, [])), key=lambda row: row["started"])
+            rows = [flat for row in self._read.get(method, []) if (flat := _flat(row)) is not None]
+            self._rows[method] = sorted(rows, key=lambda row: row["began"])
         return self._rows[method]
 
     def _places(self, text: str, session: bool, free: str) -> dict[tuple[Any, ...], dict[Any, dict[str, Any]]]:
@@ -122,25 +125,36 @@ class Pool:
         return found
 
 
-def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row of ``PATHS`` with the fields of spec and settings by name; older records lack some."""
-    spec, settings = row["spec"], row["settings"]
-    flat = {
-        **row,
-        **{name: spec.get(name) for name in ("seed", "method", "task", "track", "budget", "precision", "threads", "samples", "depth")},
-        "training": spec.get("training") or {},
-        "options": {name: written(value) for name, value in (spec.get("options") or {}).items()},
-        "asked_steps": spec.get("steps"),
-        "asked_device": spec.get("device"),
-        "probes": spec.get("probes") or [],
-        "steps": settings["steps"],
-        "resolved": settings.get("options") or {},
-        "trained": settings.get("training") or {},
-        "backbone": settings.get("backbone"),
+def _flat(row: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return a row of ``PATHS`` with the fields of spec and settings by name.
+
+    None for a record whose parts are not what they should be, and for a tuned run, whose settings were chosen for one method.
+    """
+    try:
+        spec, settings = RunSpec.model_validate(row["spec"]), Settings.model_validate(row["settings"])
+        began = datetime.fromisoformat(row["started"]).astimezone(UTC)
+    except (ValueError, TypeError, OverflowError):  # pydantic's are ValueErrors
+        return None
+    texts = [row[name] for name in ("key", "kind", "device", "measure", "commit")]
+    if spec.tuning or not row["kind"] or settings.steps < 1 or any(not isinstance(text, str | None) for text in texts):
+        return None
+    asked = spec.model_dump(mode="json")
+    place = (spec.task, spec.track, spec.budget, spec.precision, row["kind"], spec.samples, sorted(asked["training"].items()))
+    return {
+        **{name: value for name, value in row.items() if name not in ("spec", "settings")},
+        **asked,
+        "options": {name: written(value) for name, value in asked["options"].items()},
+        "asked_steps": spec.steps,
+        "asked_device": spec.device,
+        "learned": row["learned"] if isinstance(row["learned"], int | float) else None,
+        "device": row["device"],
+        "began": began,
+        "steps": settings.steps,
+        "resolved": settings.options,
+        "trained": settings.training,
+        "backbone": settings.backbone,
+        "place": repr((*place, settings.train_samples, settings.task_version, settings.data_checksum)),
     }
-    where = [flat[name] for name in ("task", "track", "budget", "precision", "kind", "samples")]
-    data = [settings.get(name) for name in ("train_samples", "task_version", "data_checksum")]
-    return {**flat, "place": repr([*where, sorted(flat["training"].items()), *data])}
 
 
 def axis(row: Row, name: str) -> float | None:
@@ -154,8 +168,8 @@ def axis(row: Row, name: str) -> float | None:
 
 def together(rows: Sequence[Row]) -> bool:
     """Return whether all runs started within ``SESSION`` of each other."""
-    started = [datetime.fromisoformat(row["started"]) for row in rows]
-    return max(started) - min(started) <= SESSION
+    began = [row["began"] for row in rows]
+    return bool(max(began) - min(began) <= SESSION)
 
 
 def _alike(one: Row, other: Row, session: bool) -> bool:
