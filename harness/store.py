@@ -21,6 +21,7 @@ from typing import Any
 
 import duckdb
 import numpy as np
+from pydantic_core import from_json
 
 from harness.plugin import UsageError
 from harness.record import SCHEMA_VERSION, Record, read_record
@@ -169,8 +170,8 @@ def _content(path: Path) -> bytes:
 def _decoded(text: str | None) -> list[Any] | None:
     """Return the values of a record, None where there is none; None for what is no record of this schema."""
     try:
-        values = json.loads(text or "null")
-    except (ValueError, RecursionError):  # the second: nested deeper than anything that this program writes
+        values = from_json(text or "null")
+    except ValueError:  # nested deeper than anything that this program writes
         return None
     if values is None or values[0] != SCHEMA_VERSION:
         return None

@@ -87,9 +87,9 @@ def plain(text: str) -> str:
 
 def markdown(text: str) -> str:
     """Return a text of one line as GitHub's Markdown shows it: nothing in it is markup, and it fits into a cell."""
-    text = re.sub(r"([\\|`*$<])", r"\\\1", text)
+    text = re.sub(r"([\\|`$<]|\*(?=\S)|(?<=\S)\*)", r"\\\1", text)
     text = re.sub(r"&(?=#?\w+;)", r"\\&", text)
-    text = re.sub(r"\](?=[(\[:])", r"\\]", text)
+    text = re.sub(r"\](?=[(\[])", r"\\]", text)
     text = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)
     return text.replace("~", r"\~") if text.count("~") > 1 else text
 
@@ -116,8 +116,8 @@ def _github(title: str, heads: list[str], rows: list[list[str]], notes: list[str
         disable_numparse=True,
         colalign=align if rows else None,
     )
-    # At the beginning of an item, - or 1. would begin a list in it.
-    listed = "".join("\n- " + re.sub(r"^(\d*)([-+#>=.)])", r"\1\\\2", markdown(note)) for note in notes)
+    # At the beginning of an item, - or 1. would begin a list in it, [ a box or a reference.
+    listed = "".join("\n- " + re.sub(r"^(\d*)([-+*#>=.)[])", r"\1\\\2", markdown(note)) for note in notes)
     return f"### {markdown(title)}\n\n{body}" + (f"\n{listed}" if notes else "")
 
 

@@ -28,6 +28,9 @@ NASTY = [
     "--- -- '' ``q''",
     "ünï → ↑ ± µ ∞ ✓ 中文 😀 ąß",
     "+ - # > 1. x",
+    "1. x",
+    "[x]: http://a",
+    "[ ] box",
 ]
 ROWS = [[text, "1", "93.00 ± 3.61"] for text in NASTY]
 HEADS = ["method", "n", "accuracy [%] ↑"]
@@ -92,7 +95,14 @@ def test_html_shows_every_cell_and_note_as_it_is():
 
 
 def test_markdown_leaves_ordinary_labels_alone():
-    for text in ("ottt[update=online]@T=8", "ann2snn[v_init=0.5]", "mAP@[.5:.95] [%] ↑", "~x^-0.57", "5.917 ± 0.000 (0.25x)"):
+    for text in (
+        "ottt[update=online]@T=8",
+        "sctfa[attention=none]: +1.00 points (p = 0.529)",
+        "ann2snn[v_init=0.5]",
+        "mAP@[.5:.95] [%] ↑",
+        "~x^-0.57",
+        "5.917 ± 0.000 (0.25x)",
+    ):
         assert markdown(text) == text
 
 

@@ -27,9 +27,8 @@ def summaries(tmp_path, make_record):
 
 
 def test_tasks_stand_side_by_side_with_ranks_and_their_mean(summaries):
-    (summary,) = summaries(
-        ("a", "static/x", 90), ("b", "static/x", 50), ("a", "static/y", 40), ("b", "static/y", 80), ("a", "static/z", 70)
-    )
+    both = [("a", "static/x", 90), ("b", "static/x", 50), ("a", "static/y", 40), ("b", "static/y", 80)]
+    (summary,) = summaries(*both, ("a", "static/z", 70))
     heads, lines = summary.cells()
     assert heads == ["method", "n", "x: accuracy [%] ↑", "y: accuracy [%] ↑", "z: accuracy [%] ↑", "tasks", "mean rank ↓"]
     assert lines == [

@@ -162,13 +162,17 @@ def _rows(members: Sequence[dict[str, Any]], by: Metric) -> list[Row]:
     latest: dict[tuple[str, int], dict[str, Any]] = {}
     for row in sorted(members, key=lambda row: row["started"]):
         latest[row["label"], row["seed"]] = row
-    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    found: dict[str, list[list[dict[str, Any]]]] = {}
     for row in latest.values():
-        settings = {k: v for k, v in row["settings"].items() if k != "time_limit"}
-        found.setdefault(row["label"], {}).setdefault(str(settings), []).append(row)
+        row["settings"].pop("time_limit", None)
+        versions = found.setdefault(row["label"], [])
+        same = next((runs for runs in versions if runs[0]["settings"] == row["settings"]), None)
+        if same is None:
+            versions.append(same := [])
+        same.append(row)
     rows = []
     for label, versions in found.items():
-        newest = max(versions.values(), key=lambda runs: max(run["started"] for run in runs))
+        newest = max(versions, key=lambda runs: max(run["started"] for run in runs))
         failures: dict[str, int] = {}
         for run in newest:
             if run["status"] != "ok":
