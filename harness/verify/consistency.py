@@ -40,10 +40,10 @@ def check(record: Record, whole: bool | None = None) -> Iterator[Finding]:
         yield from _time(record.time, record)
         yield from _trace(record, record.time)
     speed = record.inference
-    if speed is not None and speed.latency_samples and not same(speed.latency_median, float(np.median(speed.latency_samples))):
-        yield error(
-            "figures", f"median latency {speed.latency_median:.4g} s, and its samples have {np.median(speed.latency_samples):.4g} s"
-        )
+    if speed is not None and speed.latency_samples:
+        middle = float(np.median(speed.latency_samples))
+        if not same(speed.latency_median, middle):
+            yield error("figures", f"median latency {speed.latency_median:.4g} s, and its samples have {middle:.4g} s")
 
 
 def _accuracy(a: Accuracy, steps: int, whole: bool | None) -> Iterator[Finding]:
@@ -58,7 +58,7 @@ def _accuracy(a: Accuracy, steps: int, whole: bool | None) -> Iterator[Finding]:
     shown = a.curve_steps if a.curve_steps is not None else list(range(steps))
     if not len(shown) == len(a.test_curve) == len(a.validation_curve):
         yield error("figures", f"curves of {len(a.test_curve)} and {len(a.validation_curve)} points at {len(shown)} steps")
-    elif shown and (shown[-1] + 1 != steps or any(b <= a for a, b in zip(shown, shown[1:], strict=False)) or shown[0] < 0):
+    elif shown and (shown[-1] + 1 != steps or any(after <= now for now, after in zip(shown, shown[1:], strict=False)) or shown[0] < 0):
         yield error("figures", f"the steps of the curves do not rise to the last of {steps}")
     elif shown and whole and same(a.steps_used, steps):
         for split, value, curve in (("test", a.test, a.test_curve), ("validation", a.validation, a.validation_curve)):
@@ -80,9 +80,8 @@ def _bits(a: Accuracy) -> Iterator[Finding]:
         return
     right = sum(decode_bits(a.correct, a.items))
     if a.metric == "accuracy" and a.items and not same(right / a.items, a.test):
-        yield error(
-            "figures", f"accuracy {100 * a.test:.3f} %, and the bits say {right} of {a.items} right ({100 * right / a.items:.3f} %)"
-        )
+        said = f"{right} of {a.items} right ({100 * right / a.items:.3f} %)"
+        yield error("figures", f"accuracy {100 * a.test:.3f} %, and the correctness bits say {said}")
 
 
 def _activity(a: Activity, accuracy: Accuracy | None) -> Iterator[Finding]:

@@ -33,10 +33,8 @@ def _same_key(candidates: Sequence[Candidate], others: Sequence[Candidate]) -> N
             each.findings.append(error("copies", f"the same run key as {first.path.name}"))
         if (other := there.get(each.record.key)) is not None:
             same = each.sha256 == other.sha256
-            text = (
-                "is among the reference records already" if same else "was measured before: the reference records have another of its key"
-            )
-            each.findings.append(warning("copies", f"this run {text} ({other.path.parent.name}/{other.path.name})"))
+            text = "is among the reference records already" if same else "is measured a second time: a reference record has its key"
+            each.findings.append(warning("copies", f"this run {text} ({other.path.parent.name}/)"))
 
 
 def _same_run(candidates: Sequence[Candidate]) -> None:
@@ -79,11 +77,16 @@ def _prints(record: Record) -> Iterator[tuple[str, Hashable]]:
 
 def _same_figures(candidates: Sequence[Candidate], others: Sequence[Candidate]) -> None:
     seen: dict[tuple[str, Hashable], Candidate] = {}
+    own = {id(each) for each in candidates}
     for each in (*others, *candidates):
+        copied: dict[str, list[str]] = {}
         for what in _prints(each.record) if each.record else ():
             first = seen.setdefault(what, each)
-            if first is not each and each.sha256 != first.sha256 and each in candidates:
-                each.findings.append(error("copies", f"the same {what[0]}, to the last digit, as {first.name}"))
+            if first is not each and each.sha256 != first.sha256:
+                copied.setdefault(first.name, []).append(what[0])
+        for name, parts in copied.items() if id(each) in own else ():
+            told = ", ".join(dict.fromkeys(parts))
+            each.findings.append(error("copies", f"to the last digit those of {name}: {told}"))
 
 
 def _same_learning(candidates: Sequence[Candidate], others: Sequence[Candidate]) -> None:

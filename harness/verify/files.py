@@ -22,6 +22,7 @@ from harness.record import STATUSES, Record
 from harness.verify.candidate import Candidate, Finding, error, warning
 
 LARGEST = 50 * 2**20  # bytes of a record file
+HUGE = 2**63  # what no count in a record reaches
 MARKS = "verified.json"  # what ``--mark`` writes
 KEY = re.compile(r"[0-9a-f]{20}")
 # Figures that may be infinite or not a number, by the beginning of their place in a record.
@@ -158,12 +159,12 @@ def changed(raw: Any, read: Any, place: str = "") -> Iterator[str]:
 
 
 def figures(value: Any, place: str = "") -> Iterator[tuple[str, float]]:
-    """Yield all floating-point numbers of nested lists and mappings with their places."""
+    """Yield all numbers of nested lists and mappings with their places; whole ones that are too large are infinite."""
     if isinstance(value, dict):
         for name, each in value.items():
             yield from figures(each, f"{place}{'.' if place else ''}{name}")
     elif isinstance(value, list):
         for each in value:
             yield from figures(each, place)
-    elif isinstance(value, float):
-        yield place, value
+    elif isinstance(value, (int, float)):
+        yield place, float(value) if -HUGE < value < HUGE or isinstance(value, float) else math.inf
