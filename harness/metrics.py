@@ -217,6 +217,11 @@ _LADDERS = {
 }
 
 
+def ladders() -> dict[str, tuple[Scale, ...]]:
+    """Return for each unit of metrics the scales that its values are written in, smallest first; a unit that is not in it stands alone."""
+    return dict(_LADDERS)
+
+
 def scale_for(metric: Metric, values: Iterable[float | None]) -> Scale:
     """Return one scale for all ``values``: the largest whose unit the largest finite value reaches."""
     ladder = _LADDERS.get(metric.unit, (Scale(1, metric.unit),))
