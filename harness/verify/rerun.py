@@ -89,7 +89,8 @@ def choose(candidates: Sequence[Candidate], count: int, keys: Sequence[str]) -> 
         named += [each for each in found if each not in named]
     if not count:
         return named
-    rest = [each for each in candidates if each not in named and each.record is not None and each.record.status == "ok"]
+    taken = {id(each) for each in named}
+    rest = [each for each in candidates if id(each) not in taken and each.record is not None and each.record.status == "ok"]
     rest.sort(key=lambda each: each.sha256)
     random.Random(seed_of(candidates)).shuffle(rest)
     return named + rest
