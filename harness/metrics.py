@@ -189,9 +189,14 @@ METRICS: dict[str, Metric] = {each.name: each for each in _ALL}
 
 
 def metric(name: str) -> Metric:
-    """Return the metric called ``name``; raise UsageError with the nearest name if there is none."""
+    """Return the metric called ``name``, of all tasks or of ``TASK_METRICS``; raise UsageError with the nearest name if there is none."""
+    if name in TASK_METRICS:
+        title, unit, direction, text = TASK_METRICS[name]
+        worst = 0.0 if direction == "higher" else math.inf
+        path = f"accuracy.test_metrics.{name}"
+        return Metric(name, title, unit, direction, worst, path, ".2f" if unit == "fraction" else ".4g", f"{text}, on test data")
     if name not in METRICS:
-        raise UsageError(f"there is no metric {name!r}{did_you_mean(name, METRICS)}")
+        raise UsageError(f"there is no metric {name!r}{did_you_mean(name, [*METRICS, *TASK_METRICS])}")
     return METRICS[name]
 
 

@@ -12,6 +12,7 @@ Its settings live in a nested ``Options`` model; every field has a default, a ty
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_origin
@@ -40,14 +41,10 @@ def did_you_mean(given: str, allowed: Iterable[str]) -> str:
     return f"; allowed: {', '.join(names)}" if names else "; none is known"
 
 
-EXPECTED = (  # of the metric of a property
-    "higher",  # than that of ``against``
-    "lower",
-    "not lower",
-    "not higher",
-    "constant over steps",
-    "linear over steps",
-    "constant over depth",
+# What a property expects of its metric: more or less than that of ``against``, a bound, or how it goes over time steps, depth or an option.
+EXPECTED = re.compile(
+    r"(?P<than>(not )?(higher|lower))|(?P<bound>at most|at least|equal) (?P<value>[\d.]+)|"
+    r"(?P<growth>constant|linear|falls|does not fall|does not grow) over (?P<over>\w+)"
 )
 
 
@@ -64,11 +61,16 @@ class Claim:
     kind: Literal["value", "ratio", "difference", "property"]
     value: float | None
     task: str  # the task of the paper, e.g. "static/cifar10"; it need not exist here
-    setting: str  # network, time steps and whatever else decides the figure
+    setting: str  # network, time steps and whatever else decides the figure; of "T=6" in it, 6 is read as the number of time steps
     source: str  # where the figure was read
-    against: str | None = None  # the plugin compared with, e.g. "stbp"; None for a plain value
-    expect: str = ""  # of a property: one of ``EXPECTED``, which says how it is measured; empty if its words cannot be
+    against: str | None = None  # the plugin compared with, e.g. "stbp" or "glif[neuron=lif]"; None for a plain value
+    expect: str = ""  # of a property: what fits ``EXPECTED``, which says how it is measured; empty if its words cannot be
     variant: str = ""  # the plugin with the options that the claim is about, e.g. "t_revsnn[division=step]"; empty: without any
+    figure: str = ""  # path in the record of what is measured in place of the metric itself, e.g. "report.conversion_loss"; same unit
+    networks: tuple[str, ...] = ()  # options that give the published network, "net=34": here, and in ``against`` if those are others
+    instead: str = ""  # plugin that stands in for ``against`` where that was not run; then nothing is measured as claimed
+    unmeasured: str = ""  # of a property that expects nothing: why records do not show it
+    tested: str = ""  # test that proves a property which records cannot show, e.g. "tests/methods/test_ottt.py::test_..."
 
     def __post_init__(self) -> None:
         """Raise ValueError where the parts contradict each other."""
@@ -76,12 +78,22 @@ class Claim:
             raise ValueError(f"claim kind {self.kind!r} is unknown; allowed: value, ratio, difference, property")
         if (self.value is None) != (self.kind == "property"):
             raise ValueError(f"a claim of kind {self.kind!r} {'has no' if self.kind == 'property' else 'needs a'} value")
-        if self.expect and (self.kind != "property" or self.expect not in EXPECTED):
-            raise ValueError(f"expect = {self.expect!r} is for properties, and one of: {', '.join(EXPECTED)}")
-        if self.expect in EXPECTED[:4] and self.against is None:
+        expected = EXPECTED.fullmatch(self.expect)
+        if self.expect and (self.kind != "property" or not expected):
+            words = "[not] higher, [not] lower; at most, at least, equal N; constant, linear, falls, does not fall, does not grow over AXIS"
+            raise ValueError(f"expect = {self.expect!r} is for properties, and one of: {words}")
+        if expected and expected["than"] and self.against is None:
             raise ValueError(f"a claim that expects {self.expect!r} must say what it is against")
+        if "'" in self.figure:
+            raise ValueError(f"figure = {self.figure!r} is no path in a record; keys with other signs than letters stand in double quotes")
         if self.kind in ("ratio", "difference") and self.against is None:
             raise ValueError(f"a claim of kind {self.kind!r} must say what it is against")
+
+    @property
+    def steps(self) -> tuple[int | None, int | None]:
+        """Return the time steps that the setting names: those of this plugin, and if it names two those of ``against``; else None."""
+        found = [int(number) for number in re.findall(r"\bT=(\d+)\b", self.setting)]
+        return found[0] if found else None, found[1] if len(found) == 2 and self.against else None
 
 
 @dataclass(frozen=True)

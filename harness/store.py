@@ -1,29 +1,47 @@
 """Records on disk: one JSON file per run key, written atomically, read with DuckDB.
 
 A folder holds ``<key>.json``, ``logs/<key>.log`` and, where asked for, ``networks/<key>.pt``. A record appears under its name only when
-it is complete, so a killed process leaves at most a temporary file, which a later writer removes.
+it is complete, so a killed process leaves at most a temporary file, which a later writer removes. ``verified.json`` names the records
+that ``spikebench verify`` has checked; it is no record.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
+from pydantic_core import from_json
 
 from harness.plugin import UsageError
 from harness.record import SCHEMA_VERSION, Record, read_record
 
 DEFAULT_FOLDER = Path("results") / "local"
-# What no record lacks, whatever its status: a file without one of these is not a record.
-ALWAYS_THERE = ("key", "status", "label", "started", "settings", "spec.method", "spec.task", "spec.seed", "spec.device")
+VERIFIED = "verified.json"  # {"schema": 1, "records": {key: {"sha256": of the record's file, "checked": date, "rerun": true or false}}}
+# What no record lacks, whatever its status, and of which type: a file without one of these is not a record.
+ALWAYS_THERE: dict[str, type] = {
+    "key": str,
+    "status": str,
+    "label": str,
+    "started": str,
+    "settings": dict,
+    "spec.method": str,
+    "spec.task": str,
+    "spec.seed": int,
+    "spec.device": str,
+}
+PART = 500  # files that are in memory at a time, per thread
+THREADS = min(4, os.cpu_count() or 1)
 
 
 class Store:
@@ -99,40 +117,86 @@ class Store:
 
         Values come as DuckDB reads them from JSON: texts for strings, floats for numbers, None where absent.
         """
-        # Read here, not by DuckDB: its reader gives up on the first file that is not UTF-8, and takes brackets in a folder's name
-        # for a pattern.
-        found = self.folder.rglob("*.json") if self.deep else self.folder.glob("*.json")
-        texts = {path.relative_to(self.folder).as_posix(): _text(path) for path in sorted(found)}
-        if not texts:
+        files = self._files()
+        if not files:
             return [], []
-        columns = ", ".join(f"json_extract(content, '$.{path}') as \"{name}\"" for name, path in paths.items())
-        whole = " and ".join(f"json_extract(content, '$.{path}') is not null" for path in ALWAYS_THERE)
-        with duckdb.connect() as database:
-            database.execute(
-                "create table files as select unnest(?::varchar[]) as file, unnest(?::varchar[]) as content",
-                [list(texts), list(texts.values())],
-            )
-            database.execute("create table valid as select * from files where json_valid(content)")
-            result = database.execute(
-                f"select file, {columns} from valid "
-                f"where json_extract(content, '$.schema_version') = '{SCHEMA_VERSION}'::json and {whole} order by file"
-            )
-            names = [column[0] for column in result.description]
-            rows = [dict(zip(names, row, strict=True)) for row in result.fetchall()]
-        good = {row["file"] for row in rows}
-        return [_decoded(row) for row in rows], [name for name in texts if name not in good]
+        wanted = ["schema_version", *ALWAYS_THERE, *paths.values()]
+        parts = [files[start : start + PART] for start in range(0, len(files), PART)]
+        with duckdb.connect(config={"threads": 1}) as database, ThreadPoolExecutor(THREADS) as threads:
+            extracted = list(threads.map(lambda part: _extract(database, [self.folder / name for name in part], wanted), parts))
+        rows, broken = [], []
+        for name, text in zip(files, (text for part in extracted for text in part), strict=True):
+            values = _decoded(text)
+            if values is None:
+                broken.append(name)
+            else:
+                rows.append({"file": name, **dict(zip(paths, values[1 + len(ALWAYS_THERE) :], strict=True))})
+        return rows, broken
+
+    def _files(self) -> list[str]:
+        """Return the paths of all files that may be records, from the folder on, sorted."""
+        found = self.folder.rglob("*.json") if self.deep else self.folder.glob("*.json")
+        return sorted(path.relative_to(self.folder).as_posix() for path in found if path.name != VERIFIED)
+
+    def verified(self) -> set[str]:
+        """Return the keys that ``verified.json`` names and whose files are now what they were when they were checked.
+
+        Raises UsageError if that file is there and cannot be read.
+        """
+        found = self.folder.rglob(VERIFIED) if self.deep else self.folder.glob(VERIFIED)
+        return {key for path in found for key in _verified(path)}
 
 
-def _text(path: Path) -> str:
-    """Return the text of a file; nothing if it cannot be read as text."""
+def _extract(database: duckdb.DuckDBPyConnection, files: Sequence[Path], paths: Sequence[str]) -> list[str | None]:
+    """Return for each file the JSON list of the values at ``paths``; None for what is not JSON."""
+    # Files are read here, not by DuckDB: its reader gives up on the first that it may not read, and takes brackets in names for patterns.
+    contents = np.array([_content(path) for path in files], dtype=object)
+    listed = ", ".join(f"'$.{path}'" for path in paths)
+    with database.cursor() as cursor:
+        cursor.register("files", {"content": contents})
+        found = cursor.execute(f"select to_json(try(json_extract(decode(content), [{listed}])))::varchar from files")
+        return [row[0] for row in found.fetchall()]
+
+
+def _content(path: Path) -> bytes:
+    """Return the bytes of a file; none if it cannot be read."""
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return ""
+        with path.open("rb", buffering=0) as file:
+            return file.read()
+    except OSError:
+        return b""
 
 
-def _decoded(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: json.loads(value) if isinstance(value, str) and key != "file" else value for key, value in row.items()}
+def _decoded(text: str | None) -> list[Any] | None:
+    """Return the values of a record, None where there is none; None for what is no record of this schema."""
+    try:
+        values = from_json(text or "null")
+    except ValueError:  # nested deeper than anything that this program writes
+        return None
+    if values is None or values[0] != SCHEMA_VERSION:
+        return None
+    return values if all(isinstance(value, kind) for value, kind in zip(values[1:], ALWAYS_THERE.values(), strict=False)) else None
+
+
+def _verified(path: Path) -> set[str]:
+    """Return the keys in one ``verified.json`` whose files have the checksum that stands there."""
+    try:
+        found = json.loads(path.read_bytes())
+        listed = {str(key): str(entry["sha256"]) for key, entry in found["records"].items()} if found["schema"] == 1 else None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        listed = None
+    if listed is None:
+        raise UsageError(f"{path} is not a list of verified records; write it anew with `spikebench verify`")
+    return {key for key, sha256 in listed.items() if re.fullmatch(r"[0-9a-f]+", key) and _sha256(path.with_name(f"{key}.json")) == sha256}
+
+
+def _sha256(path: Path) -> str | None:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None
 
 
 def describe_broken(names: Sequence[str]) -> str:

@@ -81,8 +81,27 @@ class FastAndDeep(EventExactMethod):
         claims=(
             Claim("test_accuracy", "value", 0.9737, "static/mnist", "784-350-10, equal time constants (best of 151: 0.9755)", CHECKPOINT),
             Claim("test_accuracy", "value", 0.9720, "static/mnist", "16x16 pixels, 256-128-10 (best: 0.9747)", CHECKPOINT),
-            Claim("spikes", "property", None, "any", "at most one spike per neuron and sample", "abstract"),
-            Claim("saved_bytes", "property", None, "any", "state is stored at spikes only, not at every time step", "ours, exact", "stbp"),
+            Claim(
+                "spikes",
+                "property",
+                None,
+                "any",
+                "at most one spike per neuron and sample",
+                "abstract",
+                figure="activity.spikes_per_neuron",
+                expect="at most 1",
+                tested="tests/methods/test_fast_and_deep.py::test_spike_times_are_the_earliest_valid_ones_of_all_prefixes",
+            ),
+            Claim(
+                "saved_bytes",
+                "property",
+                None,
+                "any",
+                "state is stored at spikes only, not at every time step",
+                "ours, exact",
+                "stbp",
+                tested="tests/methods/test_fast_and_deep.py::test_report_counts_silent_neurons_and_what_is_stored",
+            ),
         ),
         reconstructed="vectorised simulation, sums relative to the last input instead of 1e-6 added to them, clamp of grazing crossings, "
         "window of inputs and end of the simulation, frames of events as spike times, matched network and initial weights; papers' tables "

@@ -70,21 +70,74 @@ class SewResnet(SpikingMethod):
         baseline="spiking_resnet",
         claims=(
             *(
-                Claim("test_accuracy", "value", best, "static/imagenet", f"SEW ResNet-{depth}, ADD, T=4 (last epoch: {last})", LOGS)
+                Claim(
+                    "test_accuracy",
+                    "value",
+                    best,
+                    "static/imagenet",
+                    f"SEW ResNet-{depth}, ADD, T=4 (last epoch: {last})",
+                    LOGS,
+                    networks=(f"net={depth}",),
+                )
                 for depth, (best, last, _) in IMAGENET.items()
             ),
             *(
-                Claim("test_accuracy", "difference", round(best - base, 4), "static/imagenet", f"{depth} layers, T=4", LOGS, BASELINE)
+                Claim(
+                    "test_accuracy",
+                    "difference",
+                    round(best - base, 4),
+                    "static/imagenet",
+                    f"{depth} layers, T=4",
+                    LOGS,
+                    BASELINE,
+                    networks=(f"net={depth}",),
+                )
                 for depth, (best, _, base) in IMAGENET.items()
             ),
-            Claim("test_accuracy", "value", 0.9792, "events/dvs-gesture", "7B-Net, ADD, T=16 (last epoch: 0.9688)", LOGS),
-            Claim("test_accuracy", "value", 0.9549, "events/dvs-gesture", "7B-Net, IAND, T=16", NOTE),
-            Claim("test_accuracy", "value", 0.7049, "events/dvs-gesture", "7B-Net, AND, T=16", NOTE),
-            Claim("test_accuracy", "difference", 0.0695, "events/dvs-gesture", "7B-Net, ADD, T=16", NOTE, BASELINE),
-            Claim("test_accuracy", "value", 0.744, "events/cifar10-dvs", "Wide-7B-Net, ADD, T=16 (last epoch: 0.728)", LOGS),
-            Claim("test_accuracy", "value", 0.702, "events/cifar10-dvs", "Wide-7B-Net, ADD, T=8", NOTE),
-            Claim("parameters", "value", 0.13e6, "events/dvs-gesture", "7B-Net", NOTE),
-            Claim("firing_rate", "value", 0.053, "events/dvs-gesture", "7B-Net, ADD, T=16", "Attention Spiking Neural Networks"),
+            Claim(
+                "test_accuracy", "value", 0.9792, "events/dvs-gesture", "7B-Net, ADD, T=16 (last epoch: 0.9688)", LOGS, networks=("net=7b",)
+            ),
+            Claim(
+                "test_accuracy",
+                "value",
+                0.9549,
+                "events/dvs-gesture",
+                "7B-Net, IAND, T=16",
+                NOTE,
+                variant="sew_resnet[connect=iand]",
+                networks=("net=7b",),
+            ),
+            Claim(
+                "test_accuracy",
+                "value",
+                0.7049,
+                "events/dvs-gesture",
+                "7B-Net, AND, T=16",
+                NOTE,
+                variant="sew_resnet[connect=and]",
+                networks=("net=7b",),
+            ),
+            Claim("test_accuracy", "difference", 0.0695, "events/dvs-gesture", "7B-Net, ADD, T=16", NOTE, BASELINE, networks=("net=7b",)),
+            Claim(
+                "test_accuracy",
+                "value",
+                0.744,
+                "events/cifar10-dvs",
+                "Wide-7B-Net, ADD, T=16 (last epoch: 0.728)",
+                LOGS,
+                networks=("net=wide7b",),
+            ),
+            Claim("test_accuracy", "value", 0.702, "events/cifar10-dvs", "Wide-7B-Net, ADD, T=8", NOTE, networks=("net=wide7b",)),
+            Claim("parameters", "value", 0.13e6, "events/dvs-gesture", "7B-Net", NOTE, networks=("net=7b",)),
+            Claim(
+                "firing_rate",
+                "value",
+                0.053,
+                "events/dvs-gesture",
+                "7B-Net, ADD, T=16",
+                "Attention Spiking Neural Networks",
+                networks=("net=7b",),
+            ),
             Claim(
                 "test_accuracy",
                 "property",
@@ -92,6 +145,7 @@ class SewResnet(SpikingMethod):
                 "any",
                 "does not fall with depth (gradients neither vanish nor explode); vanilla does",
                 LOGS,
+                expect="does not fall over blocks",
             ),
         ),
         reconstructed="the matched network (stages of the budget's widths, average pooling); event nets on fewer pixels than 128x128 "

@@ -17,9 +17,10 @@ from typing import Any, ClassVar
 from harness.plugin import Card, Claim
 from harness.task import Task
 from methods.nn.residual import Connect
-from methods.sew_resnet import EVENT_NETS, LOGS, SewResnet
+from methods.sew_resnet import EVENT_NETS, SewResnet
 
 IMAGENET = {"18": 0.6232, "34": 0.6186, "50": 0.5766, "101": 0.3179, "152": 0.1003}  # depth -> top-1 accuracy
+LOGGED = "training logs in the official repository, best epoch"
 AS_PUBLISHED = "T=4, zero-initialised blocks"
 
 
@@ -38,11 +39,27 @@ class SpikingResnet(SewResnet):
         baseline="stbp",
         claims=(
             *(
-                Claim("test_accuracy", "value", top, "static/imagenet", f"Spiking ResNet-{depth}, {AS_PUBLISHED}", LOGS)
+                Claim(
+                    "test_accuracy",
+                    "value",
+                    top,
+                    "static/imagenet",
+                    f"Spiking ResNet-{depth}, {AS_PUBLISHED}",
+                    LOGGED,
+                    networks=(f"net={depth}",),
+                )
                 for depth, top in IMAGENET.items()
             ),
-            Claim("test_accuracy", "value", 0.9097, "events/dvs-gesture", "7B-Net, T=16", "note of a third party that quotes the paper"),
-            Claim("test_accuracy", "property", None, "any", "falls with depth, training accuracy too", LOGS),
+            Claim(
+                "test_accuracy",
+                "value",
+                0.9097,
+                "events/dvs-gesture",
+                "7B-Net, T=16",
+                "note of a third party that quotes the paper",
+                networks=("net=7b",),
+            ),
+            Claim("test_accuracy", "property", None, "any", "falls with depth, training accuracy too", LOGGED, expect="falls over blocks"),
         ),
         reconstructed="the matched network, as in sew_resnet; recipes but that of ImageNet are those of SEW with this block",
     )

@@ -74,9 +74,21 @@ class TtfsCat(ConversionMethod):
         compared_with=("ann2snn", "ann", "stbp"),
         baseline="ttfs_cat[training=relu]",
         claims=(
-            Claim("test_accuracy", "value", 0.917, "static/cifar10", "VGG-16, 5-bit logarithmic weights", "abstract"),
-            Claim("test_accuracy", "value", 0.679, "static/cifar100", "VGG-16, 5-bit logarithmic weights", "abstract"),
-            Claim("test_accuracy", "value", 0.574, "static/tiny-imagenet", "VGG-16, 5-bit logarithmic weights", "abstract"),
+            Claim(
+                "test_accuracy", "value", 0.917, "static/cifar10", "VGG-16, 5-bit logarithmic weights", "abstract", networks=("net=vgg16",)
+            ),
+            Claim(
+                "test_accuracy", "value", 0.679, "static/cifar100", "VGG-16, 5-bit logarithmic weights", "abstract", networks=("net=vgg16",)
+            ),
+            Claim(
+                "test_accuracy",
+                "value",
+                0.574,
+                "static/tiny-imagenet",
+                "VGG-16, 5-bit logarithmic weights",
+                "abstract",
+                networks=("net=vgg16",),
+            ),
             Claim("energy", "value", 486.7e-6, "static/cifar10", CHIP, "abstract"),
             Claim("energy", "value", 503.6e-6, "static/cifar100", CHIP, "abstract"),
             Claim("energy", "value", 1426e-6, "static/tiny-imagenet", CHIP, "abstract"),
@@ -87,7 +99,10 @@ class TtfsCat(ConversionMethod):
                 "any",
                 "conversion loses less than that of a plain ReLU network to TTFS, without extra hardware",
                 "abstract",
-                "ann",
+                "ttfs_cat[training=relu]",
+                expect="lower",
+                figure="report.conversion_loss",
+                tested="tests/methods/test_ttfs_cat.py::test_conversion_of_aware_training_loses_nothing",
             ),
         ),
         reconstructed="read: the abstract, and the code of its ancestor T2FSNN. Ours: T, tau, schedule, step and peak of the logarithmic "

@@ -22,21 +22,30 @@ def show(
 
 @app.command(
     epilog="Examples: `spikebench table` · `spikebench table -t static/digits --metrics test_accuracy,saved_bytes --format latex` · "
-    "`spikebench table --results results/reference --format github`"
+    "`spikebench table --results results/reference --summary --format github` · `spikebench table --pareto step_time,spikes --sort spikes`"
 )
 def table(
     task: Tasks = "",
     method: Methods = "",
     suite: Suites = "",
     metrics: Annotated[str, typer.Option("--metrics", help="Columns, comma-separated. Default: a selection; `all` for every metric.")] = "",
-    sort: Annotated[str, typer.Option("--sort", help="Metric to sort by, best first.")] = "test_accuracy",
+    sort: Annotated[str, typer.Option("--sort", help="Metric to sort by, best first; it need not be a column.")] = "test_accuracy",
     format: Annotated[str, typer.Option("--format", "-f", help="terminal, github, latex, csv or html.")] = "terminal",
     spread: Annotated[
         str, typer.Option("--spread", help="What stands beside a mean over seeds: deviation or interval (95 %, bootstrap).")
     ] = "deviation",
     against: Against = "",
+    pareto: Annotated[
+        str,
+        typer.Option("--pareto", help="Costs that Pareto-optimal rows are marked by, comma-separated: optimal in all jointly; or `none`."),
+    ] = "saved_bytes",
     probe: Annotated[str, typer.Option("--probe", help="Show what this probe found instead.")] = "",
     over_steps: Annotated[bool, typer.Option("--over-steps", help="Show accuracy as of each time step instead.")] = False,
+    summary: Annotated[bool, typer.Option("--summary", help="Show one table per suite instead: all tasks, ranks, mean ranks.")] = False,
+    reasons: Annotated[
+        bool | None,
+        typer.Option("--reasons/--no-reasons", help="Say why methods are absent from a table. Default: for up to 1,000 records."),
+    ] = None,
     plugin: Plugins = None,
     results: Results = DEFAULT_RESULTS,
 ) -> None:
@@ -45,19 +54,31 @@ def table(
     from harness.spec import split_list
 
     chosen = (split_list(task), split_list(method), split_list(suite), split_list(metrics))
-    work(results, *chosen, sort, format, spread, against, probe, over_steps, plugin or [])
+    costs = split_list(pareto)
+    work(results, *chosen, sort, format, spread, against, costs, probe, over_steps, summary, reasons, plugin or [])
 
 
 @app.command(
     epilog="Examples: `spikebench plot steps -t static/digits` · `spikebench plot pareto --against spikes --results results/reference` · "
-    "`spikebench plot training -m stbp,ottt --format png`"
+    "`spikebench plot training -m stbp,ottt --format png` · `spikebench plot scaling --results results/reference/scaling --over steps`"
 )
 def plot(
-    kind: Annotated[str, typer.Argument(help="steps (accuracy over time steps), pareto (accuracy against a cost) or training.")],
+    kind: Annotated[
+        str,
+        typer.Argument(
+            help="steps (accuracy over time steps), pareto (accuracy against a cost), training, or scaling (memory and time over T...)."
+        ),
+    ],
     task: Tasks = "",
     method: Methods = "",
     suite: Suites = "",
     against: Annotated[str, typer.Option("--against", help="With pareto: the metric that is the cost.")] = "saved_bytes",
+    over: Annotated[
+        str, typer.Option("--over", help="With scaling: steps, length, depth or batch, comma-separated. Default: what records allow.")
+    ] = "",
+    metrics: Annotated[
+        str, typer.Option("--metrics", help="With scaling: what is drawn over it, comma-separated.")
+    ] = "saved_bytes,step_time",
     format: Annotated[str, typer.Option("--format", "-f", help="svg, png or pdf, comma-separated.")] = "svg,png",
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")] = Path("results/local/plots"),
     plugin: Plugins = None,
@@ -68,12 +89,16 @@ def plot(
     from harness.spec import split_list
 
     chosen = (split_list(task), split_list(method), split_list(suite))
-    work(kind, results, *chosen, against, output, split_list(format), plugin or [])
+    work(kind, results, *chosen, against, split_list(over), split_list(metrics), output, split_list(format), plugin or [])
 
 
-@app.command(epilog="Examples: `spikebench claims --results results/reference` · `spikebench claims -m sltt,ottt --format github`")
+@app.command(
+    epilog="Examples: `spikebench claims --results results/reference` · `spikebench claims -m sltt,ottt --format github` · "
+    "`spikebench claims --verdict 'holds,does not hold'`"
+)
 def claims(
-    method: Methods = "",
+    method: Annotated[str, typer.Option("--method", "-m", help="Methods and probes, comma-separated. Default: all.")] = "",
+    verdict: Annotated[str, typer.Option("--verdict", help="Only claims with these verdicts, comma-separated. Default: all.")] = "",
     format: Annotated[str, typer.Option("--format", "-f", help="terminal, github, latex, csv or html.")] = "terminal",
     plugin: Plugins = None,
     results: Results = DEFAULT_RESULTS,
@@ -82,7 +107,7 @@ def claims(
     from harness.commands.claims import claims as work
     from harness.spec import split_list
 
-    work(results, split_list(method), format, plugin or [])
+    work(results, split_list(method), split_list(verdict), format, plugin or [])
 
 
 @app.command(

@@ -7,10 +7,13 @@ Where the card of ``glif`` names the baseline ``glif[neuron=lif]``, a row ``glif
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from harness.plugin import UsageError
-from harness.registry import Registries
 from harness.spec import OWN, parse_variant
+
+if TYPE_CHECKING:
+    from harness.registry import Registries
 
 
 def baselines(against: str, labels: Iterable[str], registries: Registries) -> dict[str, str]:

@@ -11,12 +11,10 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
-
-from tabulate import tabulate
 
 from harness.metrics import MISSING, format_value, metric, scale_for
-from harness.report.table import FORMATS, GROUP, Row, Table
+from harness.report.formats import block
+from harness.report.table import GROUP, Row, Table
 
 PATHS = {"curve": "accuracy.test_curve", "curve_steps": "accuracy.curve_steps", "steps_to_ann": "report.steps_to_ann"}
 
@@ -51,14 +49,14 @@ def columns(curves: Sequence[Curve]) -> list[int]:
     return sorted({2**k for k in range(last.bit_length()) if 2**k <= last} | {curve.steps[-1] for curve in curves})
 
 
-def render(tables: Sequence[Table], style: str) -> str:
-    """Return a table of accuracy by time step for each of ``tables``; in csv a line per method and step."""
+def render(tables: Sequence[Table], style: str, width: int | None = None) -> str:
+    """Return a table of accuracy by time step for each of ``tables``; in csv a line per method and step. ``width`` as for ``block``."""
     if style == "csv":
         return _csv(tables)
-    return "\n\n".join(text for table in tables if (text := _text(table, style)))
+    return "\n\n".join(text for table in tables if (text := _text(table, style, width)))
 
 
-def _text(table: Table, style: str) -> str:
+def _text(table: Table, style: str, width: int | None) -> str:
     curves = {row.label: curve for row in table.rows if (curve := curve_of(row)) is not None}
     if not curves:
         return ""
@@ -82,16 +80,8 @@ def _text(table: Table, style: str) -> str:
             mean = row.mean("steps_to_ann")
             lines[-1].append(MISSING if mean is None else format_value(near, mean, row.deviation("steps_to_ann")))
     heads = ["method", "n", *(f"T={step}" for step in shown), *([near.title] if known else [])]
-    if style == "github":
-        lines = [[cell.replace("|", r"\|") for cell in line] for line in lines]
-    body = tabulate(lines, heads, tablefmt=FORMATS[style], disable_numparse=True, colalign=["left"] + ["right"] * (len(heads) - 1))
     what = f"{table.main.title}{f' [{unit.unit}]' if unit.unit else ''} of the answer as of each time step"
-    title = f"{what}: {table.title}"
-    if style == "latex":
-        return f"% {title}\n" + body.replace("±", r"$\pm$")
-    if style == "html":
-        return f"<h3>{escape(title)}</h3>\n{body}"
-    return f"### {title}\n\n{body}" if style == "github" else f"{title}\n{body}"
+    return block(f"{what}: {table.title}", heads, lines, [], style, width=width)
 
 
 def _csv(tables: Sequence[Table]) -> str:

@@ -10,18 +10,15 @@ import csv
 import io
 import math
 import statistics
-import textwrap
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
-from html import escape
 from typing import Any
-
-from tabulate import tabulate
 
 from harness.metrics import MISSING
 from harness.probe import Probe
 from harness.registry import Registries
-from harness.report.table import FORMATS, GROUP
+from harness.report.formats import block
+from harness.report.table import GROUP
 from harness.spec import parse_variant
 from harness.store import Store
 
@@ -56,8 +53,8 @@ class ProbeTable:
         """Return the names of the texts and of the figures, in the order of their first appearance."""
         return [list(dict.fromkeys(name for line in self.lines for name in getattr(line, part))) for part in ("about", "figures")]  # type: ignore[return-value]
 
-    def render(self, style: str) -> str:
-        """Return the table as text in one of ``FORMATS`` (but csv, for which see ``render``)."""
+    def render(self, style: str, width: int | None = None) -> str:
+        """Return the table as text in one of ``FORMATS`` (but csv, for which see ``render``); ``width`` as for ``formats.block``."""
         texts, numbers = self.columns()
         heads = ["method", "n", *(self.headings.get(name, name.replace("_", " ")) for name in [*texts, *numbers])]
         rows = []
@@ -65,20 +62,7 @@ class ProbeTable:
             cells = [line.about.get(name, MISSING) for name in texts] + [_shown(line.figures.get(name, [])) for name in numbers]
             rows.append([line.label, str(line.runs), *cells])
         notes = [f"{label}: {reason}" for label, reason in self.reasons.items()]
-        if style == "github":
-            rows = [[cell.replace("|", r"\|") for cell in row] for row in rows]
-        if style == "terminal":  # narrow: long headings take several lines
-            heads = ["\n".join(textwrap.wrap(head, 16)) for head in heads]
-        align = ["left", "right", *["left"] * len(texts), *["right"] * len(numbers)]
-        body = tabulate(rows, heads, tablefmt=FORMATS[style], disable_numparse=True, colalign=align if rows else None)
-        if style == "latex":
-            body = body.replace("±", r"$\pm$")
-            return "\n".join([f"% {self.title}", body, *(f"% {note}" for note in notes)])
-        if style == "html":
-            listed = "".join(f"<li>{escape(note)}</li>" for note in notes)
-            return f"<h3>{escape(self.title)}</h3>\n{body}" + (f"\n<ul>{listed}</ul>" if notes else "")
-        title, mark = (f"### {self.title}\n", "- ") if style == "github" else (self.title, "  ")
-        return "\n".join([title, body, *([""] if notes and style == "github" else []), *(f"{mark}{note}" for note in notes)])
+        return block(self.title, heads, rows, notes, style, left=(0, *range(2, 2 + len(texts))), width=width)
 
 
 def _shown(values: Sequence[float]) -> str:
@@ -90,10 +74,10 @@ def _shown(values: Sequence[float]) -> str:
     return f"{mean:.4g} ± {statistics.stdev(values):.2g}"
 
 
-def render(tables: Sequence[ProbeTable], style: str) -> str:
+def render(tables: Sequence[ProbeTable], style: str, width: int | None = None) -> str:
     """Return all tables as text; in csv each begins with its own line of headings and has means and standard deviations over seeds."""
     if style != "csv":
-        return "\n\n".join(table.render(style) for table in tables)
+        return "\n\n".join(table.render(style, width) for table in tables)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     for table in tables:

@@ -39,7 +39,7 @@ def test_accuracy_over_steps_shows_the_means_and_a_level_for_what_needs_one_step
     found = lines(figure)
     assert list(found["stbp"].get_xdata()) == [1, 2] and list(found["stbp"].get_ydata()) == pytest.approx([30, 70])
     assert list(found["ann"].get_ydata()) == [90, 90]
-    assert "static/digits" in figure.axes[0].get_title(loc="left") and "n = 2" in found["stbp"].get_label()
+    assert "static/digits" in figure.get_suptitle() and "n = 2" in found["stbp"].get_label()
 
 
 def test_accuracy_against_a_cost_marks_what_no_other_beats(table):
@@ -68,7 +68,7 @@ def test_the_front_is_what_the_definition_says(higher, lower_cost):
 
 @pytest.mark.parametrize("draw", [over_steps, training, lambda table: against(table, metric("spikes"))])
 def test_a_hostile_name_is_drawn_as_it_is_and_files_are_the_same_every_time(table, tmp_path, draw):
-    first, second = (save(draw(table), tmp_path / folder / file_name("any", table), ("svg", "png")) for folder in ("a", "b"))
+    first, second = (save(draw(table), tmp_path / folder / file_name("any", table.about), ("svg", "png")) for folder in ("a", "b"))
     assert [file.suffix for file in first] == [".svg", ".png"]
     assert first[0].read_bytes() == second[0].read_bytes() and first[1].read_bytes()[:4] == b"\x89PNG"
 
@@ -90,7 +90,8 @@ def test_the_command_prints_the_files_it_wrote(command, tmp_path, table):
         (("stepz",), "unknown plot 'stepz'"),
         (("steps", "-f", "gif"), "unknown format 'gif'"),
         (("pareto", "--against", "spike"), "there is no metric 'spike'"),
-        (("steps", "-m", "nothing"), "no record"),
+        (("steps", "-m", "nothing"), "unknown method 'nothing'"),
+        (("steps", "-m", "ottt"), "no record"),
     ],
 )
 def test_wrong_input_is_refused_in_one_line(command, tmp_path, table, given, message):

@@ -2,14 +2,15 @@
 
 import itertools
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import ttest_rel
+from scipy.stats import binomtest, ttest_rel
 
-from harness.statistics import FLIPS, Runs, holm, interval, mcnemar, over_items, over_seeds, p_value, ranks
+from harness.statistics import Runs, holm, interval, over_items, over_seeds, p_value, ranks, sign_flip
 
 
 def disagreeing(first, second, agree=100):
@@ -17,24 +18,34 @@ def disagreeing(first, second, agree=100):
     return [True] * first + [False] * second + [True] * agree, [False] * first + [True] * second + [True] * agree
 
 
-def test_mcnemar_is_the_binomial_test_for_few_disagreements():
-    expected = 2 * sum(math.comb(10, k) for k in range(2)) / 2**10  # 1 against 9
-    assert mcnemar(*disagreeing(1, 9)) == pytest.approx(expected)
+def once(one, other):
+    return over_items(Runs({}, {0: one}), Runs({}, {0: other}))
 
 
-def test_mcnemar_is_chi_squared_for_many():
-    statistic = (abs(60 - 30) - 1) ** 2 / 90
-    assert mcnemar(*disagreeing(60, 30)) == pytest.approx(math.erfc(math.sqrt(statistic / 2)))
+def convolved(counts, total):
+    """P(|T| >= |total|) of the sum of ``counts[k - 1]`` differences k of random sign, for each k: all sums and their chances."""
+    chances = {0: Fraction(1)}
+    for k, count in enumerate(counts, 1):
+        each = {k * (2 * plus - count): Fraction(math.comb(count, plus), 2**count) for plus in range(count + 1)}
+        joined = {}
+        for (a, p), (b, q) in itertools.product(chances.items(), each.items()):
+            joined[a + b] = joined.get(a + b, 0) + p * q
+        chances = joined
+    return float(sum(p for value, p in chances.items() if abs(value) >= abs(total)))
 
 
-def test_mcnemar_looks_at_disagreements_only():
-    assert mcnemar(*disagreeing(1, 9, agree=0)) == mcnemar(*disagreeing(1, 9, agree=10_000))
-    assert mcnemar([True, False], [True, False]) == 1.0
+@pytest.mark.parametrize(("first", "second"), [(1, 9), (60, 30), (5, 5), (0, 3), (700, 610)])
+def test_with_one_seed_the_comparison_over_items_is_mcnemars_exact_test(first, second):
+    assert once(*disagreeing(first, second)) == pytest.approx(binomtest(first, first + second).pvalue, abs=1e-12)
+
+
+def test_items_that_both_answer_alike_do_not_count():
+    assert once(*disagreeing(1, 9, agree=0)) == once(*disagreeing(1, 9, agree=10_000))
+    assert once([True, False], [True, False]) == 1.0
 
 
 def test_items_must_be_the_same():
-    with pytest.raises(ValueError, match="3 items cannot be paired with 2"):
-        mcnemar([True] * 3, [True] * 2)
+    assert once([True] * 3, [True] * 2) is None and once([], []) is None
 
 
 def test_with_several_seeds_the_comparison_over_items_is_the_permutation_test():
@@ -42,9 +53,25 @@ def test_with_several_seeds_the_comparison_over_items_is_the_permutation_test():
     one, other = random.random((2, 8)) < 0.8, random.random((2, 8)) < 0.4
     difference = (one.astype(float) - other).mean(0)
     reached = [abs(np.dot(signs, difference)) >= abs(difference.sum()) - 1e-9 for signs in itertools.product((-1, 1), repeat=8)]
-    exact = np.mean(reached)
     found = over_items(Runs({}, dict(enumerate(one))), Runs({}, dict(enumerate(other))))
-    assert found == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / FLIPS) + 1e-3)
+    assert found == pytest.approx(np.mean(reached), abs=1e-12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.lists(st.integers(0, 9), min_size=4, max_size=4), st.integers(0, 90)), min_size=1, max_size=5))
+def test_sums_of_random_signs_have_the_chances_of_their_convolution(cases):
+    sizes = [sum(k * count for k, count in enumerate(counts, 1)) for counts, _ in cases]
+    totals = [size - 2 * min(less, size) for size, (_, less) in zip(sizes, cases, strict=True)]  # as even or odd as the size
+    found = sign_flip(np.array([counts for counts, _ in cases]), np.array(totals))
+    assert found == pytest.approx([convolved(counts, total) for (counts, _), total in zip(cases, totals, strict=True)], abs=1e-11)
+
+
+def test_large_sums_are_taken_for_normal_and_hardly_differ(monkeypatch):
+    counts, totals = np.array([[2000, 1500, 1200, 500, 300]] * 4), np.array([100, 200, 300, 400])
+    exact = sign_flip(counts, totals)
+    monkeypatch.setattr("harness.statistics.EXACT", 1000)
+    normal = sign_flip(counts, totals)
+    assert normal == pytest.approx(exact, abs=1e-4) and not np.array_equal(normal, exact)
 
 
 def test_seeds_are_paired():
@@ -91,6 +118,33 @@ def test_the_bootstrap_interval_holds_the_mean_and_covers_as_often_as_it_says():
 
 
 class TestRanks:
+    def brute(self, runs, higher=True, alpha=0.05):
+        """Ranks by every test of every pair, without leaving any out."""
+        means = [np.mean(list(each.figures.values())) for each in runs]
+        pairs = [(i, j) for i in range(len(runs)) for j in range(i)]
+        corrected = holm([p_value(runs[i], runs[j]) for i, j in pairs])
+        better = [0] * len(runs)
+        for (i, j), p in zip(pairs, corrected, strict=True):
+            if p < alpha:
+                better[i if (means[i] < means[j]) == higher else j] += 1
+        return [1 + count for count in better]
+
+    @pytest.mark.parametrize("seed", range(4))
+    def test_leave_out_only_tests_that_cannot_matter(self, seed):
+        random = np.random.default_rng(seed)
+        rates = random.uniform(0.3, 0.95, 14)
+        answers = [random.random((5, 150)) < np.clip(rate + random.normal(0, 0.02, (5, 1)), 0, 1) for rate in rates]
+        runs = [Runs(dict(enumerate(each.mean(1))), dict(enumerate(each))) for each in answers]
+        assert ranks(runs) == self.brute(runs) and len(set(ranks(runs))) > 2
+        assert ranks(runs, higher=False) == self.brute(runs, higher=False)
+
+    def test_are_the_same_every_time(self):
+        runs = self.runs(0.9, 0.87, 0.85, seeds=3)
+        assert [p_value(runs[0], other) for other in runs[1:]] == [p_value(runs[0], other) for other in runs[1:]]
+
+    def test_are_missing_for_figures_that_are_not_finite(self):
+        assert ranks([Runs({0: math.inf, 1: 1.0, 2: 1.0}, {}), *self.runs(0.9, 0.5, seeds=3)]) == [None, 1, 2]
+
     def runs(self, *rates, seeds=1, items=400):
         random = np.random.default_rng(0)
         found = []

@@ -1,5 +1,6 @@
 """Records on disk: whole or not at all, and a broken file never stops the others from being read."""
 
+import hashlib
 import json
 import os
 import time
@@ -8,7 +9,7 @@ import pytest
 
 from harness.plugin import UsageError
 from harness.record import Record
-from harness.store import Store, describe_broken
+from harness.store import PART, Store, describe_broken
 
 PATHS = {"key": "key", "test": "accuracy.test", "saved": "memory.saved_bytes", "settings": "settings", "seed": "spec.seed"}
 
@@ -134,6 +135,59 @@ def test_texts_of_a_record_come_back_as_they_are(store, make_record):
     store.write(make_record(key="aa", label=label))
     rows, _ = store.select({"label": "label"})
     assert rows[0]["label"] == label
+
+
+def test_select_passes_over_what_is_not_of_the_type_that_records_have(store, make_record):
+    good = json.loads(store.write(make_record(key="aa")).read_text())
+    for name, changed in (("label", {"label": 5}), ("settings", {"settings": []}), ("seed", {"spec": {**good["spec"], "seed": "0"}})):
+        (store.folder / f"{name}.json").write_text(json.dumps({**good, **changed}))
+    (store.folder / "deep.json").write_text(json.dumps({**good, "label": "@"}).replace('"@"', "[" * 5000 + "]" * 5000))
+    rows, broken = store.select({"seed": "spec.seed"})
+    assert [row["file"] for row in rows] == ["aa.json"] and sorted(broken) == ["deep.json", "label.json", "seed.json", "settings.json"]
+
+
+def test_select_reads_more_files_than_it_holds_at_a_time(store, make_record):
+    text = store.write(make_record(key="aa", **{"accuracy.test": 0.1 + 0.2})).read_text()
+    for number in range(2 * PART):
+        (store.folder / f"{number:05d}.json").write_text(text if number != PART else "{")
+    rows, broken = store.select({"test": "accuracy.test"})
+    assert broken == [f"{PART:05d}.json"] and [row["file"] for row in rows] == sorted(row["file"] for row in rows)
+    assert len(rows) == 2 * PART and {row["test"] for row in rows} == {0.1 + 0.2}
+
+
+class TestVerified:
+    def list(self, store, **records):
+        (store.folder / "verified.json").write_text(json.dumps({"schema": 1, "records": records}))
+
+    def entry(self, path):
+        return {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "checked": "2026-01-01", "rerun": False}
+
+    def test_are_the_records_that_are_listed_and_as_they_were(self, store, make_record):
+        same, changed = store.write(make_record(key="aa")), store.write(make_record(key="bb"))
+        self.list(store, aa=self.entry(same), bb=self.entry(changed), cc={"sha256": "00", "checked": "", "rerun": True})
+        store.write(make_record(key="bb", duration=9.0))
+        assert store.verified() == {"aa"}
+
+    def test_none_are_without_a_list(self, store, make_record):
+        store.write(make_record(key="aa"))
+        assert store.verified() == set()
+
+    def test_the_list_itself_is_no_record(self, store, make_record):
+        self.list(store, aa=self.entry(store.write(make_record(key="aa"))))
+        rows, broken = store.select(PATHS)
+        assert (len(rows), broken) == (1, [])
+
+    @pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": 2, "records": {}}', '{"schema": 1, "records": {"a": 1}}', "[" * 9999])
+    def test_a_list_that_cannot_be_read_is_refused(self, store, text):
+        (store.folder / "verified.json").write_text(text)
+        with pytest.raises(UsageError, match="verified.json is not a list of verified records; write it anew"):
+            store.verified()
+
+    def test_a_name_that_leads_out_of_the_folder_is_no_key(self, store, make_record, tmp_path):
+        outside = tmp_path / "aa.json"
+        outside.write_text("{}")
+        self.list(store, **{"../aa": self.entry(outside)})
+        assert store.verified() == set()
 
 
 def test_find_takes_the_beginning_of_a_key_or_a_file(store, make_record, tmp_path):

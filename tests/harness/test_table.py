@@ -1,6 +1,7 @@
 """Tables of records: right numbers, nothing mixed, nothing hidden, in every format."""
 
 import csv
+import json
 import math
 from html.parser import HTMLParser
 
@@ -283,9 +284,18 @@ def test_csv_is_one_table_in_the_units_of_the_metrics(table):
     assert (first["task"], first["device"], first["kind"], first["n"], first["failed"]) == ("static/digits", "Some CPU", "cpu", "2", "0")
     assert float(first["test_accuracy"]) == pytest.approx(0.85)
     assert float(first["test_accuracy_std"]) == pytest.approx(0.1 / 2**0.5)
-    assert first["test_accuracy_low"] == first["test_accuracy_high"] == ""  # two seeds make no interval
+    assert "test_accuracy_low" not in first
     assert lines[1]["test_accuracy_std"] == "" and float(lines[1]["spikes"]) == 1e6
     assert (lines[2]["n"], lines[2]["failed"], lines[2]["test_accuracy"]) == ("0", "1", "")
+
+
+def test_csv_has_the_ends_of_intervals_where_these_are_asked_for(store, add):
+    for seed, value in enumerate([0.90, 0.92, 0.97]):
+        add(seed=seed, accuracy=value)
+    add("twice", seed=0), add("twice", seed=1)
+    three, two = csv.DictReader(render([only(store, spread="interval")], "csv").splitlines())
+    assert 0.9 - 1e-9 <= float(three["test_accuracy_low"]) < 0.93 < float(three["test_accuracy_high"]) <= 0.97 + 1e-9
+    assert two["test_accuracy_low"] == two["test_accuracy_high"] == ""  # two seeds make no interval
 
 
 def test_html_escapes_everything(table):
@@ -331,6 +341,76 @@ def test_comments_of_latex_stay_on_their_line(store, add):
 def test_github_keeps_bars_of_labels_inside_their_cell(table):
     rows = [line for line in table.render("github").splitlines() if line.startswith("|")]
     assert {row.replace(r"\|", "").count("|") for row in rows} == {6}
+
+
+MEMORY = {"parameter_count": 1, "parameter_bytes": 1, "optimizer_bytes": 0, "transient_bytes": None, "phases": []}
+MEMORY |= {"peak_rss_growth_bytes": None, "cuda_peak_bytes": None}
+
+
+def costing(add, *given):
+    for label, accuracy, saved, spikes in given:
+        add(label, accuracy=accuracy, memory={**MEMORY, "saved_bytes": saved}, **{"activity.spikes_per_sample": spikes})
+
+
+def test_rows_that_no_other_beats_in_accuracy_and_memory_are_marked(store, add):
+    costing(add, ("good", 0.9, 30, 1.0), ("small", 0.5, 10, 1.0), ("beaten", 0.5, 20, 1.0), ("same", 0.5, 10, 9.0))
+    table = only(store)
+    assert {row.label: row.optimal for row in table.rows} == {"good": True, "small": True, "beaten": False, "same": True}
+    heads, lines = table.cells()
+    assert heads[3] == "Pareto" and {line[0]: line[3] for line in lines} == {"good": "*", "small": "*", "beaten": "", "same": "*"}
+    assert "Pareto *: no other row is at least as good in accuracy and saved for backward, and better in one" in table.render()
+
+
+def test_several_costs_decide_together_and_those_without_a_figure_stay_out(store, add):
+    costing(add, ("good", 0.9, 30, 2.0), ("few", 0.5, 40, 1.0), ("beaten", 0.5, 40, 3.0))
+    add("unmeasured", accuracy=0.99)
+    table = only(store, pareto=("saved_bytes", "spikes"))
+    assert {row.label: row.optimal for row in table.rows} == {"good": True, "few": True, "beaten": False, "unmeasured": None}
+    lines = csv.DictReader(render([table], "csv").splitlines())
+    assert {line["method"]: line["pareto"] for line in lines} == {"good": "true", "few": "true", "beaten": "false", "unmeasured": ""}
+
+
+def test_no_row_is_marked_without_a_cost_or_without_a_second_row(store, add):
+    costing(add, ("one", 0.9, 30, 2.0))
+    assert "Pareto" not in only(store).cells()[0] and only(store).legend() == []
+    costing(add, ("two", 0.9, 30, 2.0))
+    assert "Pareto" in only(store).cells()[0] and "Pareto" not in only(store, pareto=()).cells()[0]
+
+
+def test_a_row_is_verified_if_every_record_of_it_is(store, add):
+    first, second, other = add(seed=0), add(seed=1), add("other")
+    table = only(store, verified={first.stem, second.stem})
+    assert {row.label: row.verified for row in table.rows} == {"stbp": True, "other": False}
+    assert {line[0] for line in table.cells()[1]} == {"stbp ✓", "other"} and "✓: every record" in table.render()
+    assert r"stbp $\surd$ &" in table.render("latex")
+    lines = csv.DictReader(render([table], "csv").splitlines())
+    assert {line["method"]: line["verified"] for line in lines} == {"stbp": "true", "other": "false"}
+    half = only(store, verified={first.stem, other.stem})
+    assert {row.label: row.verified for row in half.rows} == {"stbp": False, "other": True}
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"accuracy.test": "high"}, {"accuracy.correct": "xyz"}, {"spec.budget": {"a": 1}}, {"environment.device": ["CPU"]}]
+)
+def test_a_file_with_something_else_where_a_figure_should_be_is_named_as_broken(store, add, wrong):
+    add("fine")
+    path = add("odd")
+    plain = json.loads(path.read_text())
+    for name, value in wrong.items():
+        part, _, last = name.partition(".")
+        plain[part][last] = value
+    path.write_text(json.dumps(plain))
+    (table,), broken = build(store)
+    assert ([row.label for row in table.rows], broken) == (["fine"], [path.name])
+
+
+def test_metrics_that_only_some_tasks_have_are_columns_and_sort(store, add):
+    for label, value in (("low", 0.1), ("high", 0.9)):
+        add(label, **{"accuracy.metric": "map_50", "accuracy.test_metrics": {"map_50": 0.5, "map": value}})
+    add("none")
+    table = only(store, metrics=("map",), sort="map")
+    assert table.cells()[0][3] == "mAP@[.5:.95] [%] ↑"
+    assert [(line[0], line[3]) for line in table.cells()[1]] == [("high", "90.00"), ("low", "10.00"), ("none", "-")]
 
 
 def test_headings_say_which_direction_is_better(store, add):

@@ -4,6 +4,7 @@ import pytest
 
 from harness.checks import CHECKS, Subject
 from harness.registry import Registries
+from harness.spec import parse_variant
 
 
 @pytest.fixture(scope="module", params=[*Registries().methods.names(), "ottt[update=online]", "psn[variant=sliding,order=4]"])
@@ -21,4 +22,6 @@ def test_claims_are_about_tasks_and_methods_by_their_names(name):
     registries = Registries()
     for claim in registries.methods.load(name).card.claims:
         assert claim.task in ("any", *registries.tasks.names())
-        assert claim.against is None or claim.against in registries.methods.names()
+        for label in filter(None, (claim.against, claim.instead, claim.variant)):
+            plugin, options = parse_variant(label.partition("@T=")[0])
+            registries.methods.load(plugin).parse_options(options)
