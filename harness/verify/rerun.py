@@ -22,7 +22,7 @@ from harness.metrics import as_task_metric, metric
 from harness.plugin import UsageError
 from harness.record import Record, decode_bits
 from harness.registry import Registries
-from harness.statistics import ALPHA, mcnemar
+from harness.statistics import ALPHA, Runs, over_items
 from harness.store import Store
 from harness.verify.candidate import Candidate, Finding, error, warning
 from harness.verify.provenance import differences
@@ -185,10 +185,7 @@ def _accuracy(record: Record, again: Record) -> Iterator[Finding]:
     if abs(one.test - other.test) <= POINTS:
         return
     if one.metric == "accuracy" and one.items == other.items:
-        try:
-            p = mcnemar(decode_bits(one.correct, one.items), decode_bits(other.correct, other.items))
-        except ValueError:
-            p = 0.0
+        p = over_items(*(Runs({0: a.test}, {0: decode_bits(a.correct, a.items)}) for a in (one, other))) or 0.0
         if p >= ALPHA:
             return
         text += f" (paired test: p = {p:.2g})"
