@@ -61,7 +61,7 @@ def _run(
 ) -> list[Outcome]:
     """Run the records named by ``keys``, which come first, and ``count`` others."""
     named = [each for each in chosen if any(each.record and each.record.key.startswith(key) for key in keys)]
-    drawn = [each for each in chosen if each not in named]
+    drawn = chosen[len(named) :]
     outcomes = run_again(named, len(named), registries, plugin_files, tell)
     return outcomes + run_again(drawn, count, registries, plugin_files, tell)
 

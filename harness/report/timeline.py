@@ -21,7 +21,7 @@ from harness.plugin import UsageError
 from harness.printable import printable
 from harness.report.changes import Change
 from harness.report.history import Point, Series
-from harness.report.plot import COLOURS, LINES, MARKERS
+from harness.report.plot.figure import COLOURS, LINES, MARKERS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

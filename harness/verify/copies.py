@@ -91,6 +91,7 @@ def _same_figures(candidates: Sequence[Candidate], others: Sequence[Candidate]) 
 
 def _same_learning(candidates: Sequence[Candidate], others: Sequence[Candidate]) -> None:
     """Find runs of other seeds, or of other methods, that learned or answered exactly as another did."""
+    own = {id(each) for each in candidates}
     losses: dict[tuple, Candidate] = {}
     answers: dict[tuple, Candidate] = {}
     for each in (*others, *candidates):
@@ -101,11 +102,11 @@ def _same_learning(candidates: Sequence[Candidate], others: Sequence[Candidate])
         path = tuple(epoch.loss for epoch in r.trace)
         first = losses.setdefault((r.spec.task, r.label, path), each) if len(path) > 1 or (path and wrong) else each
         told = False
-        if first.record is not None and first.record.spec.seed != r.spec.seed and each in candidates:
+        if first.record is not None and first.record.spec.seed != r.spec.seed and id(each) in own:
             each.findings.append(error("copies", f"every loss in training is that of {first.name}, another seed"))
             told = True
         first = answers.setdefault((r.spec.task, r.label, r.accuracy.correct), each) if wrong >= WRONG else each
-        if first.record is not None and first.record.spec.seed != r.spec.seed and each in candidates and not told:
+        if first.record is not None and first.record.spec.seed != r.spec.seed and id(each) in own and not told:
             text = f"wrong on exactly those {wrong} of {r.accuracy.items} items that {first.name}, another seed, is wrong on"
             each.findings.append(warning("copies", text))
 

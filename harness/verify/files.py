@@ -19,11 +19,11 @@ from pydantic import ValidationError
 
 from harness.plugin import UsageError
 from harness.record import STATUSES, Record
+from harness.store import VERIFIED as MARKS
 from harness.verify.candidate import Candidate, Finding, error, warning
 
 LARGEST = 50 * 2**20  # bytes of a record file
 HUGE = 2**63  # what no count in a record reaches
-MARKS = "verified.json"  # what ``--mark`` writes
 KEY = re.compile(r"[0-9a-f]{20}")
 # Figures that may be infinite or not a number, by the beginning of their place in a record.
 OPEN = (

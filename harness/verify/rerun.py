@@ -22,7 +22,7 @@ from harness.metrics import as_task_metric, metric
 from harness.plugin import UsageError
 from harness.record import Record, decode_bits
 from harness.registry import Registries
-from harness.statistics import ALPHA, mcnemar
+from harness.statistics import ALPHA, Runs, over_items
 from harness.store import Store
 from harness.verify.candidate import Candidate, Finding, error, warning
 from harness.verify.provenance import differences
@@ -89,7 +89,8 @@ def choose(candidates: Sequence[Candidate], count: int, keys: Sequence[str]) -> 
         named += [each for each in found if each not in named]
     if not count:
         return named
-    rest = [each for each in candidates if each not in named and each.record is not None and each.record.status == "ok"]
+    taken = {id(each) for each in named}
+    rest = [each for each in candidates if id(each) not in taken and each.record is not None and each.record.status == "ok"]
     rest.sort(key=lambda each: each.sha256)
     random.Random(seed_of(candidates)).shuffle(rest)
     return named + rest
@@ -184,10 +185,7 @@ def _accuracy(record: Record, again: Record) -> Iterator[Finding]:
     if abs(one.test - other.test) <= POINTS:
         return
     if one.metric == "accuracy" and one.items == other.items:
-        try:
-            p = mcnemar(decode_bits(one.correct, one.items), decode_bits(other.correct, other.items))
-        except ValueError:
-            p = 0.0
+        p = over_items(*(Runs({0: a.test}, {0: decode_bits(a.correct, a.items)}) for a in (one, other))) or 0.0
         if p >= ALPHA:
             return
         text += f" (paired test: p = {p:.2g})"

@@ -13,6 +13,7 @@ from harness.printable import printable
 from harness.record import decode_bits, encode_bits, read_record
 from harness.registry import Registries
 from harness.report.commits import Commit, Commits, git_log
+from harness.store import Store
 from harness.verify import consistency, plausibility, provenance
 from harness.verify.files import read_file
 from harness.verify.folder import verify
@@ -430,6 +431,12 @@ def test_a_second_run_stays_marked_as_long_as_the_file_is_the_same(folder, nothi
     marks = read_marks(folder)
     assert [key for key, mark in marks.items() if mark["rerun"]] == [candidates[0].path.stem]
     assert marks[candidates[0].path.stem]["sha256"] == candidates[0].sha256 and len(candidates[0].sha256) == 64
+
+
+def test_a_store_shows_the_marks_and_takes_their_file_for_no_record(folder, nothing, registries):
+    write_marks(folder, verify(folder, nothing, registries))
+    rows, broken = Store(folder).select({"key": "key"})
+    assert len(rows) == FEW and not broken and Store(folder).verified() == {row["key"] for row in rows}
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b'{"schema": 1, "records": {"../x": {}, "%s": {"sha256": 1}}}' % (b"0" * 20), b"\xff"])
