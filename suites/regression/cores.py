@@ -1,8 +1,8 @@
 """Layers of neurons to measure alone: the core of a training step, forward and backward.
 
-    core = Core("lif", steps=4)
-    core.both_ways()          # gradients of the currents and of what the layer learns
-    core.spikes               # of the last call
+core = Core("lif", steps=4)
+core.both_ways()          # gradients of the currents and of what the layer learns
+core.spikes               # of the last call
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Fixed smoke runs, each in a process of its own: few samples and epochs, seed 0, one thread.
 
-    figures = smoke({"static/digits": ["stbp"]})
-    figures["static/digits", "stbp"]["error"]          # or the reason, as a text, why there is none
+figures = smoke({"static/digits": ["stbp"]})
+figures["static/digits", "stbp"]["error"]          # or the reason, as a text, why there is none
 """
 
 from __future__ import annotations
