@@ -31,11 +31,8 @@ def commands():
     """Return every call of make, spikebench and asv, with where it is."""
     texts = [(where, step["run"]) for where, step in steps() if "run" in step]
     for page in PAGES:
-        indented = page.suffix == ".md"
-        lines = page.read_text(encoding="utf-8").splitlines()
-        texts.append(
-            (page.name, "\n".join(line for line in lines if not line.startswith("#") and (not indented or line.startswith("    "))))
-        )
+        lines = [line for line in page.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+        texts.append((page.name, "\n".join(line for line in lines if page.suffix != ".md" or line.startswith("    "))))
     return [(where, *match.groups()) for where, text in texts for match in CALLS.finditer(text)]
 
 
@@ -64,8 +61,10 @@ def test_a_call_is_one_that_the_program_takes(where, program, rest):
 @pytest.mark.parametrize("call", ["make tset", "spikebench tabel", "spikebench table --colour", "asv runn", "asv run --bnch x"])
 def test_a_call_that_no_program_takes_is_found(call):
     program, _, rest = call.partition(" ")
-    with pytest.raises((AssertionError, KeyError, SystemExit, typer.Exit, Exception)):
+    with pytest.raises(BaseException) as refused:
         parse(program, shlex.split(rest))
+    known = isinstance(refused.value, (AssertionError, KeyError, SystemExit))
+    assert known or hasattr(refused.value, "format_message")  # an error of the command line's parser
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)

@@ -82,7 +82,7 @@ def test_an_epoch_of_batches(benchmark, way):
 
     def by_hand():
         order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))
-        return [(data.inputs[index], data.targets[index]) for index in order.split(64) if len(index) > 1]
+        return [(task.prepare(data.inputs[index]), data.targets[index]) for index in order.split(64) if len(index) > 1]
 
     def loader():
         return [(batch.inputs, batch.targets) for batch in Loader(task, 64, seed=0)]
