@@ -58,7 +58,7 @@ def both_ways(neuron, current):
 
 @pytest.mark.parametrize("steps", [4, 16])
 @pytest.mark.parametrize(("name", "backend"), CASES)
-def test_a_backend_agrees_with_its_reference_and_takes(benchmark, name, backend, steps, request):
+def test_agrees_and_takes(benchmark, name, backend, steps, request):
     if backend == "compiled" and not request.config.getoption("benchmark_enable"):
         pytest.skip("compiling takes seconds; with --benchmark-enable")
     benchmark.group = f"{name}, T = {steps}, {NEURONS} neurons"
