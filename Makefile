@@ -34,7 +34,7 @@ smoke: $(READY)
 tracks: $(READY)
 	test -f ~/.asv-machine.json || $(BIN)/asv machine --yes
 	$(BIN)/asv check -E existing:$(BIN)/python
-	$(BIN)/asv run -E existing:$(BIN)/python --bench '^tracks\.' --dry-run --show-stderr
+	$(BIN)/asv run -E existing:$(BIN)/python --bench '^tracks\.' --dry-run
 
 site: $(READY)
 	$(BIN)/spikebench site --results results/reference --output results/local/site
