@@ -33,7 +33,6 @@ smoke: $(READY)
 
 tracks: $(READY)
 	test -f ~/.asv-machine.json || $(BIN)/asv machine --yes
-	$(BIN)/asv check -E existing:$(BIN)/python
 	$(BIN)/asv run -E existing:$(BIN)/python --bench '^tracks\.' --dry-run
 
 site: $(READY)
