@@ -11,6 +11,7 @@ from pathlib import Path
 import typer
 
 from harness.commands.execute import execute
+from harness.commands.site import site
 from harness.commands.table import print_tables
 from harness.matrix import Selection, plans, specs
 from harness.registry import Registries
@@ -25,7 +26,7 @@ def matrix() -> dict[str, list[str]]:
 
 
 def bench(folder: Path, *, seeds: int, jobs: int, threads: int | None, force: bool) -> None:
-    """Run the matrix of ``suites/bench.toml`` and print its tables. Exit 1 if a run failed."""
+    """Run the matrix of ``suites/bench.toml``, print its tables and write its pages. Exit 1 if a run failed."""
     registries = Registries()
     planned = []
     for task, methods in matrix().items():
@@ -35,5 +36,8 @@ def bench(folder: Path, *, seeds: int, jobs: int, threads: int | None, force: bo
     reasons = {(plan.spec.task, plan.spec.label): plan.skip for plan in planned if plan.skip}
     print_tables(Store(folder), keys={plan.key for plan in planned if plan.key}, reasons=reasons)
     typer.echo(f"Records: {folder} (`spikebench table` prints these tables again, `spikebench show KEY` one record)")
+    pages = folder / "site"
+    site(folder, pages, [])
+    typer.echo(f"Leaderboard: {pages / 'index.html'}")
     if any(record.status != "ok" for record in records):
         raise typer.Exit(1)

@@ -7,59 +7,75 @@ from __future__ import annotations
 
 import torch
 
+from harness.loader import Loader
 from harness.registry import Registries
-from methods.nn.neuron import LIF
-from methods.nn.psn import PSN
-from suites.regression import overhead
-from suites.regression.one_step import OneStep
+
+from . import overhead
+from .cores import MAKERS, Core
+from .one_step import OneStep
 
 
 class Steps:
-    """A training step and the answer to a batch, per method and number of time steps."""
+    """A training step and the answer to a batch, where T is ours to choose."""
 
-    params = (["ann", "stbp", "bntt", "glif", "ms_resnet", "ottt", "psn"], [4, 16])
-    param_names = ("method", "T")
+    params = (["static/digits", "detection/digit-scenes"], ["stbp", "bntt", "glif", "ottt", "psn"], [4, 16])
+    param_names = ("task", "method", "T")
     warmup_time = 0.5
 
-    def setup(self, method: str, steps: int) -> None:
+    def setup(self, task: str, method: str, steps: int | None) -> None:
         """Build, and take a step, which compiles what is compiled."""
-        if method == "ann" and steps > 4:
-            raise NotImplementedError  # it answers in one pass, whatever T
-        self.ready = OneStep(method, "static/digits", steps)
+        self.ready = OneStep(method, task, steps)
         self.ready.train()
 
-    def time_training_step(self, method: str, steps: int) -> None:
+    def time_training_step(self, task: str, method: str, steps: int | None) -> None:
         """Forward, backward, optimiser."""
         self.ready.train()
 
-    def time_answer(self, method: str, steps: int) -> None:
+    def time_answer(self, task: str, method: str, steps: int | None) -> None:
         """Inference of a batch."""
         self.ready.answer()
 
 
-class Neurons:
-    """Forward and backward pass of a layer of 8,192 neurons."""
+class Sequences:
+    """The same where the data say how many steps there are, and a network that does not spike."""
 
-    params = (["lif", "lif-reference", "psn"], [4, 64])
+    params = (["static/digits", "events/digits-saccade", "sequences/digits-pixels"], ["ann", "stbp"])
+    param_names = ("task", "method")
+    warmup_time = 0.5
+
+    def setup(self, task: str, method: str) -> None:
+        """Build, and take a step, which compiles what is compiled."""
+        self.ready = OneStep(method, task)
+        self.ready.train()
+
+    def time_training_step(self, task: str, method: str) -> None:
+        """Forward, backward, optimiser."""
+        self.ready.train()
+
+    def time_answer(self, task: str, method: str) -> None:
+        """Inference of a batch."""
+        self.ready.answer()
+
+
+class Cores:
+    """Forward and backward pass of a layer of 4,096 neurons."""
+
+    params = (list(MAKERS), [4, 64])
     param_names = ("neuron", "T")
     warmup_time = 0.5
 
     def setup(self, neuron: str, steps: int) -> None:
-        """Make the layer and its input."""
-        torch.set_num_threads(1)
-        torch.manual_seed(0)
-        self.neuron = {"lif": LIF, "lif-reference": lambda: LIF(backend="reference"), "psn": lambda: PSN(steps)}[neuron]()
-        self.current = torch.randn(steps, 8192, requires_grad=True)
-        self.gradient = torch.ones(steps, 8192)
-        self.time_both_ways(neuron, steps)
+        """Make the layer and its input, and go both ways once."""
+        self.core = Core(neuron, steps)
+        self.core.both_ways()
 
     def time_both_ways(self, neuron: str, steps: int) -> None:
-        """Spikes, and gradients of the currents."""
-        torch.autograd.grad(self.neuron(self.current), self.current, self.gradient)
+        """Spikes, and gradients of the currents and of what is learnt."""
+        self.core.both_ways()
 
 
 class Loaders:
-    """Going once through the test data of the embedded tasks, encoding included."""
+    """Going once through data of the embedded tasks: the test part with its encoding, the training part shuffled and augmented."""
 
     params = ["static/digits", "events/digits-saccade", "detection/digit-scenes", "sequences/digits-pixels"]
     param_names = ("task",)
@@ -69,11 +85,17 @@ class Loaders:
         torch.set_num_threads(1)
         self.task = Registries().task(task, "smoke")
         self.task.split("test")
+        self.loader = Loader(self.task, batch_size=64, seed=0, augment=True)
 
     def time_batches(self, task: str) -> None:
-        """Gather and encode every batch."""
+        """Gather and encode every test batch."""
         for batch in self.task.batches("test"):
             self.task.encode(batch.inputs, self.task.steps)
+
+    def time_training_epoch(self, task: str) -> None:
+        """Gather and augment every training batch."""
+        for _ in self.loader:
+            pass
 
 
 class Harness:

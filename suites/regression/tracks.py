@@ -1,123 +1,159 @@
 """asv's deterministic tracks: figures that no noise touches, so that any change between two commits is a change of the code.
 
-Short smoke runs (few samples, two epochs, seed 0, each in its own process) give the test error, the bytes saved for backward, spikes and
-synaptic operations; one training step under a counter gives the number of operations that PyTorch dispatches, which is what a step costs
-before any kernel runs. All are better when lower.
+``Runs``: the error, the bytes saved for backward, spikes and synaptic operations of fixed smoke runs. ``Steps``: what one training step
+costs at several T, counted (``counted.py``). ``Cores``: the same of layers of neurons alone, forward and backward, and their spikes. All
+are better when lower, so the error is tracked and not the accuracy.
+
+Each class measures once per commit, and its tracks look up. What a commit cannot do fails alone.
 """
 
 from __future__ import annotations
 
-import math
-import tempfile
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from dataclasses import asdict
 
-from torch.utils._python_dispatch import TorchDispatchMode
+from harness.plugin import UnfitError, UsageError
 
-from harness.engines.local import LocalEngine
-from harness.matrix import Selection, plans, specs
-from harness.registry import Registries
-from harness.store import Store
-from suites.regression.one_step import OneStep
+from .cores import MAKERS, Core
+from .counted import counted
+from .one_step import OneStep
+from .smoke import Figures, smoke
 
-PAIRS = (
-    "static/digits: ann",
-    "static/digits: stbp",
-    "static/digits: bntt",
-    "static/digits: glif",
-    "static/digits: ms_resnet",
-    "static/digits: ottt",
-    "static/digits: psn",
-    "static/digits: tcl",
-    "events/digits-saccade: stbp",
-    "detection/digit-scenes: stbp",
-    "sequences/digits-pixels: stbp",
-)
-SAMPLES, EPOCHS = 256, 2
-
-Figures = dict[str, dict[str, float]]
+RUNS = {
+    "static/digits": ("ann", "stbp", "bntt", "glif", "ms_resnet", "ottt", "psn", "tcl"),
+    "events/digits-saccade": ("ann", "stbp"),
+    "detection/digit-scenes": ("ann", "stbp"),
+    "sequences/digits-pixels": ("ann", "stbp", "psn"),
+}
+METHODS = tuple(dict.fromkeys(method for methods in RUNS.values() for method in methods))
+STEP_TASKS = ("static/digits", "detection/digit-scenes")  # those whose T is ours to choose
+STEP_METHODS = ("stbp", "bntt", "ottt", "psn")
+STEPS = (2, 4, 8)
+CORE_STEPS = (4, 16, 64)
 
 
-class _Operations(TorchDispatchMode):
-    """Counts the operations that reach a kernel."""
-
-    count = 0
-
-    def __torch_dispatch__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += 1
-        return func(*args, **(kwargs or {}))
-
-
-def operations(method: str, task: str) -> int:
-    """Return how many operations the second training step of a method dispatches."""
-    ready = OneStep(method, task)
-    ready.train()
-    with _Operations() as counter:
-        ready.train()
-    return counter.count
+def step_figures(task: str, method: str, steps: int) -> Figures:
+    """Return the cost of a training step, or why there is none."""
+    try:
+        ready = OneStep(method, task, steps)
+    except (UnfitError, UsageError) as error:
+        return str(error)
+    return asdict(counted(ready.train, ready.net))
 
 
-def run_all(folder: Path) -> Figures:
-    """Run every pair and return its figures; raise RuntimeError if a run fails."""
-    registries = Registries()
-    found: Figures = {}
-    for pair in PAIRS:
-        task, method = pair.split(": ")
-        selection = Selection(methods=[method], tasks=[task], samples=SAMPLES, threads=1, settings={"epochs": str(EPOCHS)})
-        (record,) = LocalEngine(Store(folder)).run(plans(specs(selection, registries), registries), lambda plan, event: None)
-        if record.status != "ok":
-            raise RuntimeError(f"{pair}: {record.status}; {record.failure}")
-        accuracy, activity, memory = record.accuracy, record.activity, record.memory
-        assert accuracy and activity and memory
-        found[pair] = {
-            "error": 1 - (accuracy.test or 0.0),
-            "saved_bytes": memory.saved_bytes,
-            "spikes": math.nan if activity.spikes_per_sample is None else activity.spikes_per_sample,  # asv: not applicable
-            "synops": activity.synops_effective,
-        }
-    return found
+def core_figures(neuron: str, steps: int) -> Figures:
+    """Return the cost of a layer of neurons forward and backward, and how many spikes it emits."""
+    core = Core(neuron, steps)
+    return {**asdict(counted(core.both_ways, core.neuron)), "spikes": core.spikes}
 
 
-class Tracks:
-    """One figure per pair of task and method."""
+def _value(found: Figures, name: str) -> float:
+    if isinstance(found, str):
+        raise RuntimeError(found)
+    return found[name]
 
-    params = list(PAIRS)
-    param_names = ["pair"]
+
+class Runs:
+    """Figures of fixed smoke runs."""
+
+    params = (list(RUNS), list(METHODS))
+    param_names = ("task", "method")
     timeout = 600
 
-    def setup_cache(self) -> Figures:
+    def setup_cache(self) -> dict[tuple[str, str], Figures]:
         """Run all pairs once per commit."""
-        with tempfile.TemporaryDirectory() as folder:
-            store = Store(Path(folder))
-            store.prepare()
-            return run_all(store.folder)
+        return smoke(RUNS)
 
     setup_cache.timeout = 1800  # type: ignore[attr-defined]
 
-    def track_error(self, figures: Figures, pair: str) -> float:
+    def setup(self, figures: dict[tuple[str, str], Figures], task: str, method: str) -> None:
+        """Leave out what is not run."""
+        if method not in RUNS[task]:
+            raise NotImplementedError("not one of the runs")
+
+    def track_error(self, figures: dict[tuple[str, str], Figures], task: str, method: str) -> float:
         """Return 1 - the main metric on test data."""
-        return figures[pair]["error"]
+        return _value(figures[task, method], "error")
 
-    def track_saved_bytes(self, figures: Figures, pair: str) -> float:
+    def track_saved_bytes(self, figures: dict[tuple[str, str], Figures], task: str, method: str) -> float:
         """Return the peak bytes that autograd holds."""
-        return figures[pair]["saved_bytes"]
+        return _value(figures[task, method], "saved_bytes")
 
-    def track_spikes(self, figures: Figures, pair: str) -> float:
+    def track_spikes(self, figures: dict[tuple[str, str], Figures], task: str, method: str) -> float:
         """Return spikes per sample."""
-        return figures[pair]["spikes"]
+        return _value(figures[task, method], "spikes")
 
-    def track_synops(self, figures: Figures, pair: str) -> float:
+    def track_synops(self, figures: dict[tuple[str, str], Figures], task: str, method: str) -> float:
         """Return effective synaptic operations per sample."""
-        return figures[pair]["synops"]
-
-    def track_operations(self, figures: Figures, pair: str) -> int:
-        """Return the operations that a training step dispatches."""
-        task, method = pair.split(": ")
-        return operations(method, task)
+        return _value(figures[task, method], "synops")
 
     track_error.unit = "1"  # type: ignore[attr-defined]
     track_saved_bytes.unit = "B"  # type: ignore[attr-defined]
     track_spikes.unit = "spikes"  # type: ignore[attr-defined]
     track_synops.unit = "operations"  # type: ignore[attr-defined]
-    track_operations.unit = "calls"  # type: ignore[attr-defined]
+
+
+class Steps:
+    """What a training step costs, counted."""
+
+    params = (list(STEP_TASKS), list(STEP_METHODS), list(STEPS))
+    param_names = ("task", "method", "T")
+    timeout = 600
+
+    def setup_cache(self) -> dict[tuple[str, str, int], Figures]:
+        """Count the step of every method, task and T once per commit."""
+        return {(a, b, c): step_figures(a, b, c) for a in STEP_TASKS for b in STEP_METHODS for c in STEPS}
+
+    setup_cache.timeout = 1800  # type: ignore[attr-defined]
+
+    def track_operators(self, figures: dict[tuple[str, str, int], Figures], task: str, method: str, steps: int) -> float:
+        """Return how many operators run."""
+        return _value(figures[task, method, steps], "operators")
+
+    def track_allocated_bytes(self, figures: dict[tuple[str, str, int], Figures], task: str, method: str, steps: int) -> float:
+        """Return the sum of the bytes that are allocated."""
+        return _value(figures[task, method, steps], "allocated_bytes")
+
+    def track_saved_bytes(self, figures: dict[tuple[str, str, int], Figures], task: str, method: str, steps: int) -> float:
+        """Return the peak bytes that autograd holds."""
+        return _value(figures[task, method, steps], "saved_bytes")
+
+    def track_kept_bytes(self, figures: dict[tuple[str, str, int], Figures], task: str, method: str, steps: int) -> float:
+        """Return the bytes that a step leaves behind; anything but 0 piles up."""
+        return _value(figures[task, method, steps], "kept_bytes")
+
+    track_operators.unit = "calls"  # type: ignore[attr-defined]
+    track_allocated_bytes.unit = track_saved_bytes.unit = track_kept_bytes.unit = "B"  # type: ignore[attr-defined]
+
+
+class Cores:
+    """What layers of 4,096 neurons cost, forward and backward, counted."""
+
+    params = (list(MAKERS), list(CORE_STEPS))
+    param_names = ("neuron", "T")
+    timeout = 600
+
+    def setup_cache(self) -> dict[tuple[str, int], Figures]:
+        """Count every layer and T once per commit."""
+        return {(name, steps): core_figures(name, steps) for name in MAKERS for steps in CORE_STEPS}
+
+    setup_cache.timeout = 1800  # type: ignore[attr-defined]
+
+    def track_operators(self, figures: dict[tuple[str, int], Figures], neuron: str, steps: int) -> float:
+        """Return how many operators run."""
+        return _value(figures[neuron, steps], "operators")
+
+    def track_allocated_bytes(self, figures: dict[tuple[str, int], Figures], neuron: str, steps: int) -> float:
+        """Return the sum of the bytes that are allocated."""
+        return _value(figures[neuron, steps], "allocated_bytes")
+
+    def track_saved_bytes(self, figures: dict[tuple[str, int], Figures], neuron: str, steps: int) -> float:
+        """Return the peak bytes that autograd holds."""
+        return _value(figures[neuron, steps], "saved_bytes")
+
+    def track_spikes(self, figures: dict[tuple[str, int], Figures], neuron: str, steps: int) -> float:
+        """Return the spikes of all neurons for random currents; neither more nor fewer are better, but a change is one of the dynamics."""
+        return _value(figures[neuron, steps], "spikes")
+
+    track_operators.unit = "calls"  # type: ignore[attr-defined]
+    track_allocated_bytes.unit = track_saved_bytes.unit = "B"  # type: ignore[attr-defined]
+    track_spikes.unit = "spikes"  # type: ignore[attr-defined]
