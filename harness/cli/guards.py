@@ -19,7 +19,15 @@ def regress(
     head: Annotated[str, typer.Argument(help="Commit, branch or folder of records to judge; `.` is the working tree as it is.")] = ".",
     method: Methods = "",
     task: Tasks = "",
-    rounds: Annotated[int, typer.Option("--rounds", min=4, help="Turns that each side gets at every timing.")] = 12,
+    rounds: Annotated[
+        int, typer.Option("--rounds", min=0, help="Turns that each side gets at every timing, 6 or more; 0 times nothing.")
+    ] = 12,
+    changed: Annotated[
+        str | None,
+        typer.Option(
+            "--changed", help="Results that differ with no figure worse: fail or report. Default: as pyproject.toml says, else fail."
+        ),
+    ] = None,
     json: Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.", metavar="FILE")] = None,
     summary: Annotated[
         Path | None,
@@ -30,7 +38,8 @@ def regress(
     from harness.commands.regress import regress as work
     from harness.spec import split_list
 
-    work(base, head, methods=split_list(method), tasks=split_list(task), rounds=rounds, json_file=json, summary_file=summary)
+    chosen = {"methods": split_list(method), "tasks": split_list(task)}
+    work(base, head, **chosen, rounds=rounds, changed=changed, json_file=json, summary_file=summary)
 
 
 @app.command(epilog="Examples: `spikebench verify my-records` · `spikebench verify my-records --rerun 2 --mark`")

@@ -1,0 +1,142 @@
+"""Judges times that two sides took by turns: a rank test, an effect size, and the noise that each side shows by itself.
+
+Round i gives a pair of bursts, base and head within a fraction of a second, so that what disturbs the machine for longer disturbs both.
+Of the logarithms of their ratios:
+
+- **p**: Wilcoxon's signed-rank test, one-sided (the head is not slower);
+- **ratio**: the median, with its 95 % bootstrap interval; **delta**: Cliff's delta of the bursts (1: every one of the head's is slower);
+- **noise**: what the median would scatter by if the two were the same, from the steps between *successive* bursts of one side:
+  ``2.5 x 1.2533 x sqrt((s_base^2 + s_head^2) / rounds)``, where ``s`` is 1.4826 times the median absolute step over sqrt 2 (robust standard
+  deviation of a burst) and 1.2533 the standard error of a median over that of a mean.
+
+A timing is *suspected* when p < 0.05 and the ratio exceeds 1 + the larger of threshold and noise. What two processes differ by all the time
+they live (where the loader put things in memory) no test within one pair of processes can tell from the code. So each suspect is measured
+again in fresh processes, and is a regression only if the ratio exceeds its bound in every such pair and the rank test of all fresh rounds
+holds at ``alpha`` after Holm's correction for the number of suspects. The first measurement only chooses; it takes no part in that p.
+
+Sources: Wilcoxon, Biometrics Bulletin 1, 1945; Cliff, Psychological Bulletin 114, 1993; Holm, Scandinavian Journal of Statistics 6, 1979.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.regress.finding import Finding
+from harness.regress.plan import Timing
+from harness.regress.settings import Settings
+from harness.statistics import holm
+
+SUSPICION = 0.05
+WIDTH = 2.5  # standard errors that noise may explain
+MEDIAN = 1.2533  # sqrt(pi / 2)
+MAD = 1.4826
+
+
+@dataclass(frozen=True)
+class Bursts:
+    """Seconds per call, round by round, of one pair of processes; burst i of one side ran beside burst i of the other."""
+
+    base: Sequence[float]
+    head: Sequence[float]
+
+    def steps(self) -> np.ndarray:
+        """Return the logarithm of head over base, round by round."""
+        return np.log(self.head) - np.log(self.base)
+
+    @property
+    def ratio(self) -> float:
+        """Return the median of head over base."""
+        return float(np.exp(np.median(self.steps())))
+
+    @property
+    def noise(self) -> float:
+        """Return the relative change of the median that the scatter of each side by itself may bring about."""
+        variance = sum(_spread(side) ** 2 for side in (self.base, self.head))
+        return float(np.expm1(WIDTH * MEDIAN * np.sqrt(variance / len(self.base))))
+
+
+def _spread(bursts: Sequence[float]) -> float:
+    return float(MAD * np.median(np.abs(np.diff(np.log(bursts)))) / np.sqrt(2))
+
+
+def p_slower(steps: np.ndarray) -> float:
+    """Return the p value of Wilcoxon's signed-rank test that the median of ``steps`` is not above 0."""
+    from scipy.stats import wilcoxon  # takes a while to import
+
+    steps = steps[steps != 0]
+    return float(wilcoxon(steps, alternative="greater").pvalue) if steps.size else 1.0
+
+
+def cliffs_delta(base: Sequence[float], head: Sequence[float]) -> float:
+    """Return the share of pairs in which head is larger minus that in which it is smaller."""
+    return float(np.sign(np.subtract.outer(np.asarray(head), np.asarray(base))).mean())
+
+
+def ratio_interval(steps: np.ndarray) -> tuple[float, float]:
+    """Return the 95 % bootstrap interval (percentiles) of the median ratio minus 1."""
+    drawn = np.random.default_rng(0).integers(0, len(steps), (2000, len(steps)))
+    low, high = np.percentile(np.median(steps[drawn], axis=1), [2.5, 97.5])
+    return float(np.expm1(low)), float(np.expm1(high))
+
+
+def bound(bursts: Bursts, timing: Timing, settings: Settings) -> float:
+    """Return the slowing that is let pass: the larger of threshold and noise."""
+    return max(settings.threshold(timing.metric), bursts.noise)
+
+
+def suspected(bursts: Bursts, timing: Timing, settings: Settings) -> bool:
+    """Return whether the head looks slower."""
+    return p_slower(bursts.steps()) < SUSPICION and bursts.ratio > 1 + bound(bursts, timing, settings)
+
+
+Again = Callable[
+    [Sequence[Timing]], dict[str, list[Bursts]]
+]  # measures timings in fresh processes: name -> one entry per pair of processes
+
+
+def judge(first: dict[str, Bursts], timings: Sequence[Timing], settings: Settings, again: Again) -> list[Finding]:
+    """Return what came of all timings; those that look slower are measured ``again``."""
+    measured = [each for each in timings if each.name in first]
+    suspects = [each for each in measured if suspected(first[each.name], each, settings)]
+    fresh = again(suspects) if suspects else {}
+    held = [each for each in suspects if each.name in fresh]
+    p_values = dict(zip([each.name for each in held], holm([_pooled(fresh[each.name]) for each in held]), strict=True))
+    return [_finding(each, first[each.name], fresh.get(each.name, []), p_values.get(each.name), settings) for each in measured]
+
+
+def _pooled(sessions: Sequence[Bursts]) -> float:
+    return p_slower(np.concatenate([each.steps() for each in sessions]))
+
+
+def _finding(timing: Timing, first: Bursts, fresh: Sequence[Bursts], p: float | None, settings: Settings) -> Finding:
+    decisive = list(fresh) or [first]
+    steps = np.concatenate([each.steps() for each in decisive])
+    base, head = (np.concatenate([getattr(each, side) for each in decisive]) for side in ("base", "head"))
+    allowed = max(bound(each, timing, settings) for each in decisive)
+    status, note = "same", ""
+    if fresh:
+        ratios = [first.ratio, *(each.ratio for each in fresh)]
+        slower = p is not None and p < settings.alpha and all(each.ratio > 1 + bound(each, timing, settings) for each in fresh)
+        status = "slower" if slower else "unconfirmed"
+        note = "pairs of processes: " + ", ".join(f"{ratio - 1:+.1%}" for ratio in ratios)
+    elif p_slower(-steps) < SUSPICION and 1 / first.ratio > 1 + allowed:
+        status = "faster"
+    return Finding(
+        timing.case,
+        timing.metric,
+        "timed",
+        status,
+        float(np.median(base)),
+        float(np.median(head)),
+        "s",
+        allowed,
+        float(np.expm1(np.median(steps))),
+        ratio_interval(steps),
+        p_slower(steps) if p is None else p,
+        cliffs_delta(base, head),
+        len(steps),
+        note,
+    )
