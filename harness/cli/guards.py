@@ -20,12 +20,12 @@ def regress(
     method: Methods = "",
     task: Tasks = "",
     rounds: Annotated[
-        int, typer.Option("--rounds", min=0, help="Turns that each side gets at every timing, 6 or more; 0 times nothing.")
+        int, typer.Option("--rounds", min=0, help="Times that both sides take turns, 6 or more; 0: nothing is timed.")
     ] = 12,
     changed: Annotated[
         str | None,
         typer.Option(
-            "--changed", help="Results that differ with no figure worse: fail or report. Default: as pyproject.toml says, else fail."
+            "--changed", help="Results that differ, no figure worse: fail or report. Default: pyproject.toml's, else fail."
         ),
     ] = None,
     json: Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.", metavar="FILE")] = None,

@@ -1,13 +1,15 @@
-"""Lets both sides take turns at what is timed: short bursts within a fraction of a second of each other, base first and head first by turns.
+"""Lets both sides take turns at what is timed: short bursts within a fraction of a second of each other.
 
 A *session* is one pair of fresh processes, both on the same core. Round by round it goes through all timings, so that each meets the whole
-of what the machine does meanwhile. Both sides take the same number of calls, so that what they train goes through the same states; a burst
-is its fastest call.
+of what the machine does meanwhile; at each it takes four bursts, base, head, head, base, or the other way round, which are two pairs. Both
+sides take the same number of calls, so that what they train goes through the same states; a burst is its fastest call. Timings whose noise
+exceeds their threshold by then get further rounds, as many again at most and for ``EXTRA`` seconds; only scatter decides that, no ratio.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
@@ -18,8 +20,9 @@ from harness.regress.side import Side
 from harness.regress.timing import Bursts, judge
 from harness.regress.worker import Worker, WorkerError
 
-BURST = 0.05  # seconds of a burst, about
+BURST = 0.02  # seconds of a burst, about
 CALLS = (2, 40)  # at least and at most in a burst
+EXTRA = 40.0  # seconds that noisy timings may take beyond the rounds of all
 SESSIONS = 2  # pairs of fresh processes that must confirm a suspicion
 Say = Callable[[str], None]
 
@@ -29,7 +32,9 @@ def _core() -> int | None:
     return max(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else None
 
 
-def session(sides: Sequence[Side], timings: Sequence[Timing], rounds: int, say: Say) -> tuple[dict[str, Bursts], list[Finding]]:
+def session(
+    sides: Sequence[Side], timings: Sequence[Timing], rounds: int, settings: Settings, say: Say
+) -> tuple[dict[str, Bursts], list[Finding]]:
     """Return the bursts of all timings in one pair of processes, and findings for what one of the sides could not do.
 
     ``sides`` are in the order in which they are started; the one called "base" is the base.
@@ -52,18 +57,29 @@ def session(sides: Sequence[Side], timings: Sequence[Timing], rounds: int, say: 
                 failures.append(failed(timing, said))
             else:
                 ready.append(timing)
-        taken: dict[str, dict[str, list[float]]] = {each.name: {"base": [], "head": []} for each in ready}
-        for number in range(rounds):
-            order = ("base", "head") if number % 2 == 0 else ("head", "base")
-            for timing in ready:
+        taken = {each.name: Bursts([], []) for each in ready}
+
+        def turn(timings: Sequence[Timing], number: int) -> None:
+            order = ("base", "head", "head", "base") if number % 2 == 0 else ("head", "base", "base", "head")
+            for timing in timings:
                 for name in order:
                     try:
                         answer = workers[name].ask({"do": "time", "name": timing.name, "calls": calls[timing.name]})
                     except WorkerError as error:
                         raise DeadError(name, timing, str(error)) from None
-                    taken[timing.name][name].append(min(answer["seconds"]))
+                    getattr(taken[timing.name], name).append(min(answer["seconds"]))
+
+        for number in range(rounds):
+            turn(ready, number)
             say(f"times: round {number + 1} of {rounds}")
-    return {name: Bursts(found["base"], found["head"]) for name, found in taken.items()}, failures
+        end = time.monotonic() + EXTRA
+        for number in range(rounds, 2 * rounds):
+            noisy = [each for each in ready if taken[each.name].noise > settings.threshold(each.metric)]
+            if not noisy or time.monotonic() > end:
+                break
+            turn(noisy, number)
+            say(f"times: a further round for {len(noisy)} that scatter")
+    return taken, failures
 
 
 class DeadError(Exception):
@@ -87,7 +103,7 @@ def measure(sides: Sequence[Side], timings: Sequence[Timing], rounds: int, setti
     left, failures = list(timings), []
     while True:
         try:
-            first, more = session(sides, left, rounds, say)
+            first, more = session(sides, left, rounds, settings, say)
             break
         except DeadError as error:  # without it, from the start
             failures.append(failed(error.timing, {error.side: str(error)}))
@@ -99,7 +115,7 @@ def measure(sides: Sequence[Side], timings: Sequence[Timing], rounds: int, setti
             say(f"looking again, in fresh processes, at {len(suspects)} that seem slower ({number + 1} of {SESSIONS})")
             ordered = list(sides) if number % 2 else list(reversed(sides))
             try:
-                bursts, _ = session(ordered, suspects, rounds, say)
+                bursts, _ = session(ordered, suspects, rounds, settings, say)
             except DeadError as error:
                 failures.append(failed(error.timing, {error.side: str(error)}))
                 return {}

@@ -68,9 +68,7 @@ def repository() -> Path:
     except UsageError as error:
         if "not installed" in str(error):
             raise
-        raise UsageError(
-            "this folder is not in a git checkout; commits are compared from within one, folders of records anywhere"
-        ) from None
+        raise UsageError("this folder is in no git checkout; commits are compared from within one, folders of records anywhere") from None
     return top
 
 

@@ -1,17 +1,16 @@
 """Judges times that two sides took by turns: a rank test, an effect size, and the noise that each side shows by itself.
 
-Round i gives a pair of bursts, base and head within a fraction of a second, so that what disturbs the machine for longer disturbs both.
-Of the logarithms of their ratios:
+Bursts come in pairs, base and head within a fraction of a second, so that what disturbs the machine for longer disturbs both. Of the
+logarithms of their ratios:
 
 - **p**: Wilcoxon's signed-rank test, one-sided (the head is not slower);
 - **ratio**: the median, with its 95 % bootstrap interval; **delta**: Cliff's delta of the bursts (1: every one of the head's is slower);
-- **noise**: what the median would scatter by if the two were the same, from the steps between *successive* bursts of one side:
-  ``2.5 x 1.2533 x sqrt((s_base^2 + s_head^2) / rounds)``, where ``s`` is 1.4826 times the median absolute step over sqrt 2 (robust standard
-  deviation of a burst) and 1.2533 the standard error of a median over that of a mean.
+- **noise**: what the median may scatter by: ``2.5 x 1.2533 x s / sqrt(pairs)``, where ``s`` is 1.4826 times the median absolute deviation
+  (a robust standard deviation) and 1.2533 the standard error of a median over that of a mean.
 
 A timing is *suspected* when p < 0.05 and the ratio exceeds 1 + the larger of threshold and noise. What two processes differ by all the time
 they live (where the loader put things in memory) no test within one pair of processes can tell from the code. So each suspect is measured
-again in fresh processes, and is a regression only if the ratio exceeds its bound in every such pair and the rank test of all fresh rounds
+again in fresh processes, and is a regression only if the ratio exceeds its bound in every such pair and the rank test of all fresh pairs
 holds at ``alpha`` after Holm's correction for the number of suspects. The first measurement only chooses; it takes no part in that p.
 
 Sources: Wilcoxon, Biometrics Bulletin 1, 1945; Cliff, Psychological Bulletin 114, 1993; Holm, Scandinavian Journal of Statistics 6, 1979.
@@ -37,13 +36,13 @@ MAD = 1.4826
 
 @dataclass(frozen=True)
 class Bursts:
-    """Seconds per call, round by round, of one pair of processes; burst i of one side ran beside burst i of the other."""
+    """Seconds per call in one pair of processes; burst i of one side ran beside burst i of the other."""
 
-    base: Sequence[float]
-    head: Sequence[float]
+    base: list[float]
+    head: list[float]
 
     def steps(self) -> np.ndarray:
-        """Return the logarithm of head over base, round by round."""
+        """Return the logarithm of head over base, pair by pair."""
         return np.log(self.head) - np.log(self.base)
 
     @property
@@ -53,13 +52,10 @@ class Bursts:
 
     @property
     def noise(self) -> float:
-        """Return the relative change of the median that the scatter of each side by itself may bring about."""
-        variance = sum(_spread(side) ** 2 for side in (self.base, self.head))
-        return float(np.expm1(WIDTH * MEDIAN * np.sqrt(variance / len(self.base))))
-
-
-def _spread(bursts: Sequence[float]) -> float:
-    return float(MAD * np.median(np.abs(np.diff(np.log(bursts)))) / np.sqrt(2))
+        """Return the relative change of the median that the scatter of the pairs may bring about."""
+        steps = self.steps()
+        spread = MAD * np.median(np.abs(steps - np.median(steps)))
+        return float(np.expm1(WIDTH * MEDIAN * spread / np.sqrt(len(steps))))
 
 
 def p_slower(steps: np.ndarray) -> float:
@@ -92,9 +88,8 @@ def suspected(bursts: Bursts, timing: Timing, settings: Settings) -> bool:
     return p_slower(bursts.steps()) < SUSPICION and bursts.ratio > 1 + bound(bursts, timing, settings)
 
 
-Again = Callable[
-    [Sequence[Timing]], dict[str, list[Bursts]]
-]  # measures timings in fresh processes: name -> one entry per pair of processes
+# Measures timings in fresh processes: name -> one entry per pair of processes.
+Again = Callable[[Sequence[Timing]], dict[str, list[Bursts]]]
 
 
 def judge(first: dict[str, Bursts], timings: Sequence[Timing], settings: Settings, again: Again) -> list[Finding]:

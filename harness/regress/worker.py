@@ -56,7 +56,7 @@ class Worker:
     def __init__(self, side: Side, core: int | None = None) -> None:
         """Start it, on one ``core`` if given. Raises UsageError if the code cannot be imported, or is not the side's own."""
         self.side = side
-        self._log = tempfile.TemporaryFile("w+b")
+        self._log, self._logged = tempfile.mkstemp(prefix="spikebench-regress-", suffix=".log")
         self._lines: queue.Queue[str | None] = queue.Queue()
         environment = {
             **os.environ,
@@ -117,8 +117,7 @@ class Worker:
 
     def _death(self) -> str:
         code = self._process.wait()
-        self._log.seek(0)
-        said = self._log.read().decode("utf-8", "replace").strip().splitlines()
+        said = Path(self._logged).read_text(encoding="utf-8", errors="replace").strip().splitlines()
         if code < 0:
             return f"the process was ended by {signal.Signals(-code).name}"
         return said[-1] if said else f"the process ended with exit status {code}"
@@ -128,10 +127,13 @@ class Worker:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout, self._log):
+        for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 with suppress(OSError):
                     stream.close()
+        with suppress(OSError):  # closed before
+            os.close(self._log)
+        Path(self._logged).unlink(missing_ok=True)
 
     def __enter__(self) -> Worker:
         """Return itself."""

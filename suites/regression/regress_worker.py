@@ -34,6 +34,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 NEURONS, STEPS, FEW_STEPS = 8192, 64, 16
+SCHEDULE = Path("/proc/thread-self/schedstat")  # nanoseconds on a core, nanoseconds waiting for one, turns
 Call = Callable[[], Any]
 
 
@@ -226,8 +227,7 @@ KINDS: dict[str, Callable[[dict[str, Any]], Call]] = {
 def waited() -> int:
     """Return the nanoseconds that this thread has been ready and waited for a core; 0 where the system does not tell."""
     try:
-        with open("/proc/thread-self/schedstat", "rb") as file:
-            return int(file.read().split()[1])
+        return int(SCHEDULE.read_bytes().split()[1])
     except (OSError, IndexError, ValueError):
         return 0
 
