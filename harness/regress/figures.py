@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import statistics
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -51,20 +52,29 @@ class Figures:
 
 
 class _Side:
-    """A worker that is replaced when it dies."""
+    """A worker that is replaced when it dies, unless it was stopped."""
 
     def __init__(self, side: Side) -> None:
         self.side = side
         self.worker = Worker(side)
+        self._lock, self._stopped = threading.Lock(), False
 
     def ask(self, order: dict[str, Any]) -> dict[str, Any]:
         try:
             return self.worker.ask(order)
         except WorkerError as error:
-            if error.dead:
-                self.worker.close()
-                self.worker = Worker(self.side)
+            with self._lock:
+                if self._stopped:
+                    raise InterruptedError from None
+                if error.dead:
+                    self.worker.close()
+                    self.worker = Worker(self.side)
             raise
+
+    def stop(self) -> None:
+        with self._lock:
+            self._stopped = True
+            self.worker.close()
 
 
 def of_records(records: Sequence[dict[str, Any]], extra: dict[str, float] | None = None) -> Figures:
@@ -116,22 +126,31 @@ def _core(side: _Side, core: str) -> Figures:
     return Figures(answer, digest)
 
 
-def _all(side: Side, plan: Plan, say: Say) -> dict[str, Figures]:
-    at, found = _Side(side), {}
+def _all(side: _Side, plan: Plan, say: Say) -> dict[str, Figures]:
+    found: dict[str, Figures] = {}
     total = len(plan.cores) + len(plan.runs)
-    try:
-        for core in plan.cores:
-            found[f"core {core}"] = _core(at, core)
-            say(f"{side.name}: {len(found)} of {total} exact figures (core {core})")
-        for task, method in plan.runs:
-            found[f"{task}: {method}"] = _run(at, task, method, plan)
-            say(f"{side.name}: {len(found)} of {total} exact figures ({task}: {method})")
-    finally:
-        at.worker.close()
+    for core in plan.cores:
+        found[f"core {core}"] = _core(side, core)
+    say(f"{side.side.name}: neuron cores done, {total - len(found)} cases to run")
+    for task, method in plan.runs:
+        found[f"{task}: {method}"] = _run(side, task, method, plan)
+        say(f"{side.side.name}: {task}: {method} ({len(found)} of {total})")
     return found
 
 
 def measure(plan: Plan, sides: Sequence[Side], say: Say) -> list[dict[str, Figures]]:
     """Return case -> figures for each side. Raises UsageError for a side that cannot be measured at all."""
-    with ThreadPoolExecutor(len(sides)) as pool:
-        return list(pool.map(lambda side: _all(side, plan, say), sides))
+    started: list[_Side] = []
+    try:
+        for side in sides:
+            started.append(_Side(side))
+        with ThreadPoolExecutor(len(sides)) as pool:
+            try:
+                return list(pool.map(lambda side: _all(side, plan, say), started))
+            except BaseException:  # an interrupt: the threads end when what they wait for does
+                for each in started:
+                    each.stop()
+                raise
+    finally:
+        for each in started:
+            each.stop()

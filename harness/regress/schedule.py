@@ -2,12 +2,14 @@
 
 A *session* is one pair of fresh processes, both on the same core. Round by round it goes through all timings, so that each meets the whole
 of what the machine does meanwhile; at each it takes four bursts, base, head, head, base, or the other way round, which are two pairs. Both
-sides take the same number of calls, so that what they train goes through the same states; a burst is its fastest call. Timings whose noise
-exceeds their threshold by then get further rounds, as many again at most and for ``EXTRA`` seconds; only scatter decides that, no ratio.
+sides take the same number of calls, so that what they train goes through the same states; a burst is its fastest interval. Timings whose
+noise exceeds their threshold by then get further rounds, as many again at most and for ``EXTRA`` seconds; only scatter decides that, no
+ratio.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -21,8 +23,9 @@ from harness.regress.timing import Bursts, judge
 from harness.regress.worker import Worker, WorkerError
 
 BURST = 0.02  # seconds of a burst, about
-CALLS = (2, 40)  # at least and at most in a burst
-EXTRA = 40.0  # seconds that noisy timings may take beyond the rounds of all
+INTERVAL = 0.002  # seconds that are timed in one, at least: calls that are shorter are timed several at a time
+TIMES = (2, 10)  # intervals of a burst, at least and at most
+EXTRA = 20.0  # seconds that noisy timings may take beyond the rounds of all
 SESSIONS = 2  # pairs of fresh processes that must confirm a suspicion
 Say = Callable[[str], None]
 
@@ -30,6 +33,12 @@ Say = Callable[[str], None]
 def _core() -> int | None:
     """Return the core to measure on: the last of those allowed; None where processes cannot be kept on one."""
     return max(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else None
+
+
+def _amount(seconds: float) -> dict[str, int]:
+    """Return how to fill a burst with calls of so many seconds."""
+    calls = max(1, math.ceil(INTERVAL / seconds))
+    return {"calls": calls, "times": min(TIMES[1], max(TIMES[0], round(BURST / (calls * seconds))))}
 
 
 def session(
@@ -42,13 +51,13 @@ def session(
     core, failures = _core(), []
     with ExitStack() as stack:
         workers = {side.name: stack.enter_context(Worker(side, core)) for side in sides}
-        calls, ready = {}, []
+        amount, ready = {}, []
         for timing in timings:
             said = {}
             for name, worker in workers.items():
                 try:
                     answer = worker.ask({"do": "prepare", "name": timing.name, "kind": timing.metric, **timing.order})
-                    calls[timing.name] = min(CALLS[1], max(CALLS[0], round(BURST / answer["seconds"])))
+                    amount[timing.name] = _amount(answer["seconds"])
                 except WorkerError as error:
                     if error.dead:  # it cannot time the others either
                         raise DeadError(name, timing, str(error)) from None
@@ -64,7 +73,7 @@ def session(
             for timing in timings:
                 for name in order:
                     try:
-                        answer = workers[name].ask({"do": "time", "name": timing.name, "calls": calls[timing.name]})
+                        answer = workers[name].ask({"do": "time", "name": timing.name, **amount[timing.name]})
                     except WorkerError as error:
                         raise DeadError(name, timing, str(error)) from None
                     getattr(taken[timing.name], name).append(min(answer["seconds"]))

@@ -11,7 +11,7 @@ standard error. It imports nothing of ``suites``, so that a change of the other 
     {"do": "step", "task": "static/digits", "method": "stbp"}      operations of a training step, bytes that a step leaves behind
     {"do": "core", "core": "lif"}                                  operations, saved and left bytes, spikes, hash of spikes and gradients
     {"do": "prepare", "name": "...", "kind": "step", ...}          make ready what "time" then calls
-    {"do": "time", "name": "...", "calls": 20}                     seconds of the calls, waits for a core taken off
+    {"do": "time", "name": "...", "times": 5, "calls": 8}          seconds per call, of 5 times 8 calls, waits for a core taken off
 """
 
 from __future__ import annotations
@@ -232,15 +232,21 @@ def waited() -> int:
         return 0
 
 
-def timed(call: Call, calls: int) -> list[float]:
-    """Return the seconds of ``calls`` calls after one that is not timed, which brings back into caches what the other side drove out."""
+def timed(call: Call, times: int, calls: int) -> list[float]:
+    """Return the seconds per call of ``times`` times ``calls`` calls.
+
+    A call before, which is not timed, brings back into caches what the other side drove out. Waits are read within what is timed, or one
+    that falls into the reading would be taken off without having been counted.
+    """
     call()
     found = []
-    for _ in range(calls):
-        wait, begin = waited(), time.perf_counter()
-        call()
-        end = time.perf_counter()
-        found.append(max(end - begin - (waited() - wait) / 1e9, 1e-9))
+    for _ in range(times):
+        begin = time.perf_counter()
+        wait = waited()
+        for _ in range(calls):
+            call()
+        wait = waited() - wait
+        found.append((time.perf_counter() - begin - wait / 1e9) / calls)
     return found
 
 
@@ -272,11 +278,11 @@ def main() -> None:
         if order["do"] == "prepare":
             call = ready[order["name"]] = KINDS[order["kind"]](order)
             call()
-            return {"seconds": min(timed(call, 2))}
+            return {"seconds": min(timed(call, 2, 1))}
         gc.collect()
         gc.disable()  # a collection in the middle of one side's burst is no property of its code
         try:
-            return {"seconds": timed(ready[order["name"]], order["calls"])}
+            return {"seconds": timed(ready[order["name"]], order["times"], order["calls"])}
         finally:
             gc.enable()
 
