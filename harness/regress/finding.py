@@ -13,9 +13,9 @@ STATUSES: dict[str, str] = {
     "failed": "the base can do it, the head cannot",
     "changed": "results differ and no figure is worse",
     "unmeasured": "neither side could do it, or the base could not",
-    "unconfirmed": "seemed slower, and in fresh processes did not",
+    "unconfirmed": "seemed slower or faster, and in fresh processes did not",
     "better": "a figure is better and none of its case is worse",
-    "faster": "faster by more than threshold and noise",
+    "faster": "faster by more than threshold and noise, in every pair of processes",
     "new": "only the head can do it",
     "same": "no difference, or none beyond threshold and noise",
 }
@@ -36,7 +36,7 @@ class Finding:
     threshold: float | None = None  # relative change that is let pass; of fractions such as accuracy the difference
     change: float | None = None  # relative change from base to head, or of fractions the difference
     interval: tuple[float, float] | None = None  # of the relative change, 95 %
-    p: float | None = None  # of being no slower
+    p: float | None = None  # of being no slower (of "faster": no faster)
     delta: float | None = None  # Cliff's delta: share of pairs in which the head is slower, minus those in which it is faster
     n: int = 0  # seeds, or rounds
     direction: str = "lower"  # which values are better
@@ -66,7 +66,8 @@ class Outcome:
 
     @property
     def exit_status(self) -> int:
-        """Return 1 with a regression, 2 if something could not be measured, else 0."""
+        """Return 1 with a regression, 2 if something could not be measured or nothing be compared, else 0."""
         if self.failing():
             return 1
-        return 2 if not self.findings or any(each.status == "unmeasured" for each in self.findings) else 0
+        statuses = {each.status for each in self.findings}
+        return 2 if "unmeasured" in statuses or statuses <= {"new"} else 0

@@ -119,7 +119,7 @@ def verdict(outcome: Outcome) -> str:
         counts = {status: sum(each.status == status for each in failing) for status in ORDER}
         return f"Regression: {', '.join(f'{count} {status}' for status, count in counts.items() if count)} of {compared} comparisons."
     if outcome.exit_status == 2:
-        lacking = [each for each in outcome.findings if each.status == "unmeasured"]
+        lacking = [each for each in outcome.findings if each.status in ("unmeasured", "new")]
         return (
             f"Not measured: {len(lacking)} of {compared} comparisons ({lacking[0].case}: {lacking[0].note})."
             if lacking

@@ -121,7 +121,7 @@ def measure(sides: Sequence[Side], timings: Sequence[Timing], rounds: int, setti
     def again(suspects: Sequence[Timing]) -> dict[str, list[Bursts]]:
         found: dict[str, list[Bursts]] = {}
         for number in range(SESSIONS):
-            say(f"looking again, in fresh processes, at {len(suspects)} that seem slower ({number + 1} of {SESSIONS})")
+            say(f"looking again, in fresh processes, at {len(suspects)} that seem to differ ({number + 1} of {SESSIONS})")
             ordered = list(sides) if number % 2 else list(reversed(sides))
             try:
                 bursts, _ = session(ordered, suspects, rounds, settings, say)

@@ -8,9 +8,10 @@ logarithms of their ratios:
 - **noise**: what the median may scatter by: ``2.5 x 1.2533 x s / sqrt(pairs)``, where ``s`` is 1.4826 times the median absolute deviation
   (a robust standard deviation) and 1.2533 the standard error of a median over that of a mean.
 
-A timing is *suspected* when p < 0.05 and the ratio exceeds 1 + the larger of threshold and noise. What two processes differ by all the time
+A timing is *suspected* of being slower when p < 0.05 and the ratio exceeds 1 + the larger of threshold and noise; of being faster, the
+other way round. What two processes differ by all the time
 they live (where the loader put things in memory) no test within one pair of processes can tell from the code. So each suspect is measured
-again in fresh processes, and is a regression only if the ratio exceeds its bound in every such pair and the rank test of all fresh pairs
+again in fresh processes, and is slower or faster only if the ratio exceeds its bound in every such pair and the rank test of all fresh pairs
 holds at ``alpha`` after Holm's correction for the number of suspects. The first measurement only chooses; it takes no part in that p.
 
 Sources: Wilcoxon, Biometrics Bulletin 1, 1945; Cliff, Psychological Bulletin 114, 1993; Holm, Scandinavian Journal of Statistics 6, 1979.
@@ -83,9 +84,12 @@ def bound(bursts: Bursts, timing: Timing, settings: Settings) -> float:
     return max(settings.threshold(timing.metric), bursts.noise)
 
 
-def suspected(bursts: Bursts, timing: Timing, settings: Settings) -> bool:
-    """Return whether the head looks slower."""
-    return p_slower(bursts.steps()) < SUSPICION and bursts.ratio > 1 + bound(bursts, timing, settings)
+def suspected(bursts: Bursts, timing: Timing, settings: Settings) -> int:
+    """Return 1 if the head looks slower, -1 if it looks faster, else 0."""
+    for sign in (1, -1):
+        if p_slower(sign * bursts.steps()) < SUSPICION and bursts.ratio**sign > 1 + bound(bursts, timing, settings):
+            return sign
+    return 0
 
 
 # Measures timings in fresh processes: name -> one entry per pair of processes.
@@ -93,32 +97,37 @@ Again = Callable[[Sequence[Timing]], dict[str, list[Bursts]]]
 
 
 def judge(first: dict[str, Bursts], timings: Sequence[Timing], settings: Settings, again: Again) -> list[Finding]:
-    """Return what came of all timings; those that look slower are measured ``again``."""
+    """Return what came of all timings; those that look slower or faster are measured ``again``."""
     measured = [each for each in timings if each.name in first]
-    suspects = [each for each in measured if suspected(first[each.name], each, settings)]
+    signs = {each.name: suspected(first[each.name], each, settings) for each in measured}
+    suspects = [each for each in measured if signs[each.name]]
     fresh = again(suspects) if suspects else {}
-    held = [each for each in suspects if each.name in fresh]
-    p_values = dict(zip([each.name for each in held], holm([_pooled(fresh[each.name]) for each in held]), strict=True))
-    return [_finding(each, first[each.name], fresh.get(each.name, []), p_values.get(each.name), settings) for each in measured]
+    held = [name for name in signs if signs[name] and name in fresh]
+    p_values = dict(zip(held, holm([p_slower(signs[name] * _steps(fresh[name])) for name in held]), strict=True))
+    found = []
+    for each in measured:
+        sign, name = signs[each.name], each.name
+        sessions = fresh.get(name, [])
+        bounds = [1 + bound(session, each, settings) for session in sessions or [first[name]]]
+        status, note = "same", ""
+        if sign and not sessions:
+            status, note = "unmeasured", "it seemed to differ, and could not be looked at again"
+        elif sign:
+            beyond = all(session.ratio**sign > limit for session, limit in zip(sessions, bounds, strict=True))
+            sure = beyond and p_values[name] < settings.alpha
+            status = ("slower" if sign > 0 else "faster") if sure else "unconfirmed"
+            note = "pairs of processes: " + ", ".join(f"{session.ratio - 1:+.1%}" for session in (first[name], *sessions))
+        found.append(_finding(each, sessions or [first[name]], status, note, max(bounds) - 1, p_values.get(name)))
+    return found
 
 
-def _pooled(sessions: Sequence[Bursts]) -> float:
-    return p_slower(np.concatenate([each.steps() for each in sessions]))
+def _steps(sessions: Sequence[Bursts]) -> np.ndarray:
+    return np.concatenate([each.steps() for each in sessions])
 
 
-def _finding(timing: Timing, first: Bursts, fresh: Sequence[Bursts], p: float | None, settings: Settings) -> Finding:
-    decisive = list(fresh) or [first]
-    steps = np.concatenate([each.steps() for each in decisive])
-    base, head = (np.concatenate([getattr(each, side) for each in decisive]) for side in ("base", "head"))
-    allowed = max(bound(each, timing, settings) for each in decisive)
-    status, note = "same", ""
-    if fresh:
-        ratios = [first.ratio, *(each.ratio for each in fresh)]
-        slower = p is not None and p < settings.alpha and all(each.ratio > 1 + bound(each, timing, settings) for each in fresh)
-        status = "slower" if slower else "unconfirmed"
-        note = "pairs of processes: " + ", ".join(f"{ratio - 1:+.1%}" for ratio in ratios)
-    elif p_slower(-steps) < SUSPICION and 1 / first.ratio > 1 + allowed:
-        status = "faster"
+def _finding(timing: Timing, sessions: Sequence[Bursts], status: str, note: str, allowed: float, p: float | None) -> Finding:
+    steps = _steps(sessions)
+    base, head = (np.concatenate([getattr(each, side) for each in sessions]) for side in ("base", "head"))
     return Finding(
         timing.case,
         timing.metric,

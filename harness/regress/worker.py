@@ -64,6 +64,11 @@ class Worker:
             "PYTHONHASHSEED": "0",
             "OMP_NUM_THREADS": "1",
             "MKL_NUM_THREADS": "1",
+            # glibc: memory that is freed is kept. Whether the system gets it back after every call is luck of the layout, and it then
+            # has to be zeroed again, for up to a third of the time of a neuron core.
+            "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+            "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
+            "MALLOC_TOP_PAD_": str(1 << 26),
         }
         self._process = subprocess.Popen(
             [sys.executable, "-P", str(program())],
