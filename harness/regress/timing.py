@@ -10,9 +10,9 @@ logarithms of their ratios:
 
 A timing is *suspected* of being slower when p < 0.05 and the ratio exceeds 1 + the larger of threshold and noise; of being faster, the
 other way round. What two processes differ by all the time they live (where the loader put things in memory) no test within one pair of
-processes can tell from the code. So each suspect is measured again in fresh processes, and is slower or faster only if the ratio exceeds its
-bound in every such pair and the rank test of all fresh pairs holds at ``alpha`` after Holm's correction for the number of suspects. The
-first measurement only chooses; it takes no part in that p.
+processes can tell from the code. So each suspect is measured again in fresh processes, and is slower or faster only if the ratio exceeds
+its bound in every such pair and the rank test of all fresh pairs holds at ``alpha`` after Holm's correction for the number of suspects.
+The first measurement only chooses; it takes no part in that p.
 
 Sources: Wilcoxon, Biometrics Bulletin 1, 1945; Cliff, Psychological Bulletin 114, 1993; Holm, Scandinavian Journal of Statistics 6, 1979.
 """
