@@ -19,14 +19,10 @@ def regress(
     head: Annotated[str, typer.Argument(help="Commit, branch or folder of records to judge; `.` is the working tree as it is.")] = ".",
     method: Methods = "",
     task: Tasks = "",
-    rounds: Annotated[
-        int, typer.Option("--rounds", min=0, help="Times that both sides take turns, 6 or more; 0: nothing is timed.")
-    ] = 12,
+    rounds: Annotated[int, typer.Option("--rounds", min=0, help="Times that both sides take turns, 6 or more; 0: nothing is timed.")] = 12,
     changed: Annotated[
         str | None,
-        typer.Option(
-            "--changed", help="Results that differ, no figure worse: fail or report. Default: pyproject.toml's, else fail."
-        ),
+        typer.Option("--changed", help="Results that differ, no figure worse: fail or report. Default: pyproject.toml's, else fail."),
     ] = None,
     json: Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.", metavar="FILE")] = None,
     summary: Annotated[
