@@ -11,8 +11,8 @@ logarithms of their ratios:
 A timing is *suspected* of being slower when p < 0.05 and the ratio exceeds 1 + the larger of threshold and noise; of being faster, the
 other way round. What two processes differ by all the time they live (where the loader put things in memory) no test within one pair of
 processes can tell from the code. So each suspect is measured again in fresh processes, and is slower or faster only if the ratio exceeds
-its bound in every such pair and the rank test of all fresh pairs holds at ``alpha`` after Holm's correction for the number of suspects.
-The first measurement only chooses; it takes no part in that p.
+the threshold in every such pair of processes and threshold and noise in all together, and the rank test of all fresh pairs holds at
+``alpha`` after Holm's correction for the number of suspects. The first measurement only chooses; it takes no part in these.
 
 Sources: Wilcoxon, Biometrics Bulletin 1, 1945; Cliff, Psychological Bulletin 114, 1993; Holm, Scandinavian Journal of Statistics 6, 1979.
 """
@@ -103,31 +103,31 @@ def judge(first: dict[str, Bursts], timings: Sequence[Timing], settings: Setting
     suspects = [each for each in measured if signs[each.name]]
     fresh = again(suspects) if suspects else {}
     held = [name for name in signs if signs[name] and name in fresh]
-    p_values = dict(zip(held, holm([p_slower(signs[name] * _steps(fresh[name])) for name in held]), strict=True))
+    p_values = dict(zip(held, holm([p_slower(signs[name] * _joined(fresh[name]).steps()) for name in held]), strict=True))
     found = []
     for each in measured:
         sign, name = signs[each.name], each.name
         sessions = fresh.get(name, [])
-        bounds = [1 + bound(session, each, settings) for session in sessions or [first[name]]]
+        allowed = bound(_joined(sessions or [first[name]]), each, settings)
         status, note = "same", ""
         if sign and not sessions:
             status, note = "unmeasured", "it seemed to differ, and could not be looked at again"
         elif sign:
-            beyond = all(session.ratio**sign > limit for session, limit in zip(sessions, bounds, strict=True))
+            threshold = settings.threshold(each.metric)
+            beyond = _joined(sessions).ratio ** sign > 1 + allowed and all(session.ratio**sign > 1 + threshold for session in sessions)
             sure = beyond and p_values[name] < settings.alpha
             status = ("slower" if sign > 0 else "faster") if sure else "unconfirmed"
             note = "pairs of processes: " + ", ".join(f"{session.ratio - 1:+.1%}" for session in (first[name], *sessions))
-        found.append(_finding(each, sessions or [first[name]], status, note, max(bounds) - 1, p_values.get(name)))
+        found.append(_finding(each, _joined(sessions or [first[name]]), status, note, allowed, p_values.get(name)))
     return found
 
 
-def _steps(sessions: Sequence[Bursts]) -> np.ndarray:
-    return np.concatenate([each.steps() for each in sessions])
+def _joined(sessions: Sequence[Bursts]) -> Bursts:
+    return Bursts([t for each in sessions for t in each.base], [t for each in sessions for t in each.head])
 
 
-def _finding(timing: Timing, sessions: Sequence[Bursts], status: str, note: str, allowed: float, p: float | None) -> Finding:
-    steps = _steps(sessions)
-    base, head = (np.concatenate([getattr(each, side) for each in sessions]) for side in ("base", "head"))
+def _finding(timing: Timing, bursts: Bursts, status: str, note: str, allowed: float, p: float | None) -> Finding:
+    steps, base, head = bursts.steps(), bursts.base, bursts.head
     return Finding(
         timing.case,
         timing.metric,
