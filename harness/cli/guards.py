@@ -19,7 +19,11 @@ def regress(
     head: Annotated[str, typer.Argument(help="Commit, branch or folder of records to judge; `.` is the working tree as it is.")] = ".",
     method: Methods = "",
     task: Tasks = "",
-    rounds: Annotated[int, typer.Option("--rounds", min=4, help="Turns that each side gets at every timing.")] = 12,
+    rounds: Annotated[int, typer.Option("--rounds", min=0, help="Times that both sides take turns, 6 or more; 0: nothing is timed.")] = 12,
+    changed: Annotated[
+        str | None,
+        typer.Option("--changed", help="Results that differ, no figure worse: fail or report. Default: pyproject.toml's, else fail."),
+    ] = None,
     json: Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.", metavar="FILE")] = None,
     summary: Annotated[
         Path | None,
@@ -30,7 +34,8 @@ def regress(
     from harness.commands.regress import regress as work
     from harness.spec import split_list
 
-    work(base, head, methods=split_list(method), tasks=split_list(task), rounds=rounds, json_file=json, summary_file=summary)
+    chosen = {"methods": split_list(method), "tasks": split_list(task)}
+    work(base, head, **chosen, rounds=rounds, changed=changed, json_file=json, summary_file=summary)
 
 
 @app.command(epilog="Examples: `spikebench verify my-records` · `spikebench verify my-records --rerun 2 --mark`")
