@@ -27,6 +27,7 @@ class Head:
     filters: bool = False  # the column has few values, and a menu to choose one
     minor: bool = False  # left out where the window is narrow
     wide: bool = False  # sentences
+    style: str = ""  # a further class of the style sheet: line (never broken), roomy, hidden (only to filter by, and to search in)
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class Cell:
     order: str = ""
     href: str = ""
     marks: tuple[tuple[str, str], ...] = ()  # signs behind the text, each with its meaning
-    style: str = ""  # a class of the style sheet: code, holds, direction, fails, unknown
+    style: str = ""  # a class of the style sheet: holds, direction, fails, unknown
+    command: str = ""  # folded away below the text, to be copied
 
 
 @dataclass(frozen=True)
