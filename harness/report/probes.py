@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.metrics import MISSING
+from harness.plugin import UsageError
 from harness.probe import Probe
 from harness.registry import Registries
 from harness.report.formats import block
@@ -44,6 +45,11 @@ class ProbeTable:
     reasons: dict[str, str]
 
     @property
+    def name(self) -> str:
+        """Return the name of the probe without its options."""
+        return _base(self.probe)
+
+    @property
     def title(self) -> str:
         """Return what the table is about, in one line."""
         g = self.group
@@ -59,13 +65,14 @@ class ProbeTable:
         heads = ["method", "n", *(self.headings.get(name, name.replace("_", " ")) for name in [*texts, *numbers])]
         rows = []
         for line in self.lines:
-            cells = [line.about.get(name, MISSING) for name in texts] + [_shown(line.figures.get(name, [])) for name in numbers]
+            cells = [line.about.get(name, MISSING) for name in texts] + [shown(line.figures.get(name, [])) for name in numbers]
             rows.append([line.label, str(line.runs), *cells])
         notes = [f"{label}: {reason}" for label, reason in self.reasons.items()]
         return block(self.title, heads, rows, notes, style, left=(0, *range(2, 2 + len(texts))), width=width)
 
 
-def _shown(values: Sequence[float]) -> str:
+def shown(values: Sequence[float]) -> str:
+    """Return mean and standard deviation over seeds, as tables show them; a dash for no figure."""
     if not values:
         return MISSING
     mean = statistics.fmean(values)
@@ -121,8 +128,8 @@ def build(
             and (not tasks or row["task"] in tasks)
             and (not methods or row["method"] in methods or row["label"] in methods)
         )
-        for name, figures in (row["probes"] or {}).items() if wanted else ():
-            if probe in ("", name, parse_variant(name, "probe")[0]):
+        for name, figures in row["probes"].items() if wanted and isinstance(row["probes"], dict) else ():
+            if probe in ("", name, _base(name)):
                 group = tuple(row[part] for part in GROUP)
                 latest[name, group, row["label"], row["seed"]] = figures
     tables: dict[tuple, dict[str, list[dict[str, Any]]]] = {}
@@ -131,25 +138,43 @@ def build(
     return [_table(name, dict(zip(GROUP, group, strict=True)), found, registries) for (name, group), found in tables.items()]
 
 
+def _base(name: str) -> str:
+    """Return the name of a probe without its options; all of it where a record has one that cannot be read."""
+    try:
+        return parse_variant(name, "probe")[0]
+    except UsageError:
+        return name
+
+
+def _rows(kind: type[Probe], figures: Any) -> list[dict[str, str | float | None]] | None:
+    """Return the rows of what a probe found in one run, none where it could not look; None if the record holds something else."""
+    try:
+        rows = [] if "cannot" in figures else kind.rows(figures)
+        return [{key: value if value is None or isinstance(value, str) else float(value) for key, value in row.items()} for row in rows]
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        return None
+
+
 def _table(name: str, group: dict[str, Any], found: dict[str, list[dict[str, Any]]], registries: Registries) -> ProbeTable:
-    base = parse_variant(name, "probe")[0]
+    base = _base(name)
     kind = (
         registries.probes.load(base) if base in registries.probes.names() else Probe
     )  # one that is not here: its numbers, under their own names
     lines: list[Line] = []
     reasons: dict[str, str] = {}
     for label, runs in found.items():
-        refused = [str(run["cannot"]) for run in runs if "cannot" in run]
+        refused = [str(run["cannot"]) for run in runs if isinstance(run, dict) and "cannot" in run]
+        refused += ["its figures are not those of this probe"] if any(_rows(kind, run) is None for run in runs) else []
         if refused:
             reasons[label] = refused[0]
         merged: dict[tuple, tuple[dict[str, str], dict[str, list[float]], list[int]]] = {}
         for seed, run in enumerate(runs):
-            for row in [] if "cannot" in run else kind.rows(run):
+            for row in _rows(kind, run) or []:
                 about = {key: value for key, value in row.items() if isinstance(value, str)}
                 _, figures, seeds = merged.setdefault(tuple(about.items()), (about, {}, []))
                 seeds.append(seed)
                 for key, value in row.items():
                     if not isinstance(value, str):
-                        figures.setdefault(key, []).extend([] if value is None else [float(value)])
+                        figures.setdefault(key, []).extend([] if value is None else [value])
         lines += [Line(label, about, figures, len(set(seeds))) for about, figures, seeds in merged.values()]
     return ProbeTable(name, group, lines, kind.headings, reasons)

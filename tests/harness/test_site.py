@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.plugin import UsageError
+from harness.plugin import Claim, UsageError
 from harness.registry import Registries
-from harness.report import table
-from harness.report.site import assets, growth, packed
+from harness.report import claims, table
+from harness.report.claims import Finding
+from harness.report.site import assets, growth, packed, statements
 from harness.report.site.folder import MARKER, replaced
 from harness.report.site.leaderboard import grid
 from harness.report.site.links import file_names
@@ -233,3 +234,80 @@ def test_the_module_of_datatables_becomes_a_script_that_sets_one_name():
     assert "window.DataTable=b;" in assets.classic("var a=1,b=2;export{a as Other,b as default};\n/* licences */")
     with pytest.raises(ValueError, match="does not export DataTables"):
         assets.classic("var a=1;")
+
+
+def _one(store, make_record, key, method, task, **changes):
+    store.write(make_record(key=key, label=method, **{"spec.method": method, "spec.task": task, **changes}))
+
+
+def test_a_claim_of_no_task_names_none_and_a_figure_of_a_report_is_not_called_by_a_metric():
+    about = {"task": "any", "setting": "no data leak", "source": "abstract", "figure": "report.images_read"}
+    claim = Claim("test_accuracy", kind="property", value=None, against="", expect="equal 0", **about)
+    other = Claim("test_accuracy", kind="value", value=0.9, against="", task="static/mnist", setting="T=4", source="Table 1")
+    findings = [Finding("stbp", claim, "not measured"), Finding("stbp", other, "not measured", command="spikebench run -m stbp")]
+    shown = statements.grid(findings, {}, "")
+    about, metric = ([head.text for head in shown.heads].index(name) for name in ("claim", "metric"))
+    assert [line[about].text for line in shown.lines] == ["no data leak", "static/mnist: T=4"]
+    assert [line[metric].text for line in shown.lines] == ["figure of the report", "test accuracy"]
+    assert "report.images_read" in shown.lines[0][about].beside
+    assert [line[about].command for line in shown.lines] == ["", "spikebench run -m stbp"]
+
+
+def test_the_page_of_claims_has_the_command_of_each(site, store, registries):
+    commands = {each.command for each in claims.collect(store, registries) if each.command}
+    page = Parsed(site / "claims.html")
+    assert len(commands) > 50 and all(command in page.text for command in commands)
+
+
+def test_a_task_names_the_methods_that_cannot_do_it_with_their_reason_and_no_others(store, make_record, command, registries, tmp_path):
+    _one(store, make_record, "a0", "ann2snn", "static/digits")
+    _one(store, make_record, "d0", "stbp", "sequences/adding")
+    assert command("site", "--results", store.folder, "-o", tmp_path / "site").status == 0
+    page = Parsed(tmp_path / "site" / "tasks" / "sequences-adding.html")
+    reason = registries.methods.load("ann2snn").supports(registries.task("sequences/adding"))
+    assert reason and reason in page.text
+    assert registries.methods.load("ottt").supports(registries.task("sequences/adding")) is None
+    links = {a["href"] for tag, a in page.elements if tag == "a" and (a.get("href") or "").startswith("../methods/")}
+    assert "../methods/ann2snn.html" in links and "../methods/ottt.html" not in links
+
+
+def test_the_budgets_of_a_task_stand_from_large_to_small(make_record, registries, tmp_path):
+    store = Store(tmp_path / "records")
+    store.prepare()
+    for budget in ("laptop", "smoke", "paper"):
+        _one(store, make_record, budget, "stbp", "static/digits", **{"spec.budget": budget})
+    write(store, registries, tmp_path / "site")
+    text = (tmp_path / "site" / "tasks" / "static-digits.html").read_text()
+    assert re.findall(r"<h2>(\w+) budget", text) == ["paper", "laptop", "smoke"]
+
+
+def test_the_caption_of_every_plot_says_task_budget_track_device_and_seeds(site):
+    page = (site / "tasks" / "static-digits.html").read_text()
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", page)
+    assert captions
+    for caption in captions:
+        assert all(part in caption for part in ("static/digits", "smoke budget", "matched track", "Some CPU", "n = 3"))
+
+
+def test_the_page_of_a_probe_has_the_means_of_what_it_found(registries, tmp_path):
+    store = Store(tmp_path / "records")
+    store.prepare()
+    reference = json.loads((Path(__file__).parents[2] / "results/reference/conversion/34683c06b3c712b0d08b.json").read_text())
+    for seed, accuracy in enumerate((0.9, 0.8, 0.6)):
+        reference["key"], reference["spec"]["seed"] = f"{seed}", seed
+        reference["probes"]["leakage"]["A2"]["accuracy"] = accuracy
+        (store.folder / f"{seed}.json").write_text(json.dumps(reference))
+    write(store, registries, tmp_path / "site")
+    text = (tmp_path / "site" / "methods" / "leakage.html").read_text()
+    (line,) = (row for row in re.findall(r"<tr>(.*?)</tr>", text, re.S) if "A2 rebuilt ReLU network" in row)
+    assert 'data-order="0.76666' in line and "0.7667" in line and "± 0.15" in line  # of 0.9, 0.8, 0.6: 23/30, and sqrt(0.07 / 3)
+    assert (tmp_path / "site" / "methods" / "tcl.html").is_file() and "../methods/tcl.html" in line
+
+
+def test_figures_that_are_not_those_of_a_probe_are_told_and_break_nothing(make_record, registries, tmp_path):
+    store = Store(tmp_path / "records")
+    store.prepare()
+    store.write(make_record(key="a0", probes={"leakage": {"A2": HOSTILE}, "crossbar[": {"x": 1}, "sata": {}}))
+    write(store, registries, tmp_path / "site")
+    page = Parsed(tmp_path / "site" / "methods" / "leakage.html")
+    assert "stbp: its figures are not those of this probe" in page.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def browser():
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
-    """Records of four methods and three seeds on one task, the last method hostile, of two commits; a failure; three short runs."""
+    """Records of four methods and three seeds, the last method hostile, of two commits; one of another task; a failure; short runs."""
     made = _records()
     folder = tmp_path_factory.mktemp("site") / "records"
     store = Store(folder, deep=True)
@@ -82,7 +83,8 @@ def _records():
                 record["activity"]["layers"][0]["name"] = record["trace"][0]["phase"] = record["time"]["phases"][0]["phase"] = HOSTILE
             made.append(record)
     failed = {**made[-1], "key": "f0", "status": "error", "accuracy": None, "failure": {"message": HOSTILE, "traceback": HOSTILE}}
-    return [*made, {**failed, "spec": {**failed["spec"], "seed": 3}}, *_scale(reference)]
+    other = {**made[0], "key": "s0", "spec": {**made[0]["spec"], "task": "sequences/adding"}}
+    return [*made, other, {**failed, "spec": {**failed["spec"], "seed": 3}}, *_scale(reference)]
 
 
 def _scale(reference):
@@ -140,7 +142,7 @@ def test_a_click_on_a_heading_sorts_by_number(open_page):
 def test_a_menu_and_the_search_box_leave_fewer_rows(open_page):
     page = open_page("runs.html", ready="#runs tbody tr td")
     rows = lambda: len(page.find_elements(By.CSS_SELECTOR, "#runs tbody tr"))  # noqa: E731
-    assert rows() == 16
+    assert rows() == 17
     menu = next(each for each in page.find_elements(By.CSS_SELECTOR, ".menus label") if each.text.startswith("status"))
     menu.find_element(By.CSS_SELECTOR, "option[value=error]").click()
     assert rows() == 1
@@ -155,17 +157,54 @@ def test_the_address_chooses_runs_of_one_row(open_page):
     assert len(page.find_elements(By.CSS_SELECTOR, "#runs tbody tr")) == 3
 
 
-def test_plots_are_drawn_and_their_menu_changes_the_axis(open_page):
-    page = open_page("tasks/static-digits.html", ready="figure.plot .scatterlayer .point")
+def pareto(page):
+    """Return the figure of accuracy against cost, drawn."""
     figures = page.find_elements(By.CSS_SELECTOR, "figure.plot")
     figure = next(each for each in figures if '"kind":"pareto"' in each.find_element(By.CSS_SELECTOR, "script").get_attribute("innerText"))
     page.execute_script("arguments[0].scrollIntoView()", figure)
     WebDriverWait(page, 10).until(lambda _: figure.find_elements(By.CSS_SELECTOR, ".scatterlayer .point"))
+    return figure
+
+
+def test_plots_are_drawn_and_their_menu_changes_the_axis(open_page):
+    page = open_page("tasks/static-digits.html", ready="figure.plot .scatterlayer .point")
+    figure = pareto(page)
     assert len(figure.find_elements(By.CSS_SELECTOR, ".scatterlayer .point")) == 3
     title = lambda: figure.find_element(By.CSS_SELECTOR, ".xtitle").text  # noqa: E731
     assert title().startswith("saved for backward")
     figure.find_elements(By.CSS_SELECTOR, "select option")[1].click()
     WebDriverWait(page, 10).until(lambda _: title() and not title().startswith("saved for backward"))
+
+
+def test_the_pareto_front_is_a_staircase(open_page):
+    page = open_page("tasks/static-digits.html", ready="figure.plot .scatterlayer .point")
+    path = pareto(page).find_element(By.CSS_SELECTOR, ".scatterlayer .js-line").get_attribute("d")
+    steps = re.findall("[MHVL]", path)
+    assert steps[0] == "M" and {"H", "V"} <= set(steps) and "L" not in steps
+    assert steps[1] == "H"  # more memory than a point has buys no accuracy until the next
+
+
+def test_plots_offer_to_send_nothing_anywhere(open_page):
+    page = open_page("tasks/static-digits.html", ready="figure.plot .modebar-btn")
+    offered = [each.get_attribute("data-title") for each in page.find_elements(By.CSS_SELECTOR, "figure.plot .modebar-btn")]
+    assert "Download plot as a PNG" in offered and not [text for text in offered if re.search("share|cloud|edit", text, re.I)]
+
+
+def test_suites_have_a_menu_and_no_column(open_page):
+    page = open_page("index.html")
+    heads = [each.text.strip() for each in page.find_elements(By.CSS_SELECTOR, "#overview thead th") if each.is_displayed()]
+    assert "task" in heads and "suite" not in heads
+    menu = next(each for each in page.find_elements(By.CSS_SELECTOR, ".menus label") if each.text.startswith("suite"))
+    assert len(page.find_elements(By.CSS_SELECTOR, "#overview tbody tr")) == 3
+    menu.find_element(By.CSS_SELECTOR, "option[value=sequences]").click()
+    assert [each.text for each in page.find_elements(By.CSS_SELECTOR, "#overview tbody tr > :first-child")] == ["sequences/adding"]
+
+
+def test_a_run_that_failed_says_so_first_and_shows_its_traceback(open_page):
+    page = open_page("run.html#f0", ready="#run h1")
+    assert page.find_element(By.CSS_SELECTOR, "#run h1 .badge.fails").text == "error"
+    assert page.find_element(By.CSS_SELECTOR, "#run section h2").text == "Failure"
+    assert page.find_element(By.CSS_SELECTOR, "#run pre").get_attribute("textContent") == HOSTILE
 
 
 @pytest.mark.parametrize("name", ["scaling.html", "history.html"])

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.metrics import format_value, scale_for
 from harness.report.history import Series
-from harness.report.site.figures import axis
+from harness.report.site.figures import axis, seeds
 from harness.report.site.leaderboard import Cell, Grid, Head, number
 
 METRICS = ("test_accuracy", "saved_bytes", "step_time", "total_time", "spikes", "synops", "parameters")
@@ -26,7 +26,7 @@ def figure(series: Sequence[Series]) -> dict[str, Any]:
         unit = scale_for(each.metric, [point.mean for point in points])
         lines.append(
             {
-                "title": each.title,
+                "title": f"{each.title}, {seeds(point.n for point in points)}",
                 "menus": [each.about["task"], _name(each), each.metric.title],
                 "y": axis(each.metric, unit.unit),
                 "commits": [point.name for point in points],
@@ -37,7 +37,7 @@ def figure(series: Sequence[Series]) -> dict[str, Any]:
                 "changes": [[c.index, c.before / unit.size, c.after / unit.size, c.better] for c in each.changes],
             }
         )
-    return {"kind": "history", "menus": ["task", "method", "metric"], "lines": lines}
+    return {"kind": "history", "title": lines[0]["title"] if lines else "", "menus": ["task", "method", "metric"], "lines": lines}
 
 
 def _name(each: Series) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -34,7 +35,17 @@ POINTS = 100  # of a line
 def pareto(table: Table) -> dict[str, Any] | None:
     """Return accuracy against each cost that was measured, with the Pareto front; None if no row has both."""
     costs = [found for name in COSTS if (found := _against(table, metric(name)))]
-    return {"kind": "pareto", "title": table.title, "choices": costs} if costs else None
+    return {"kind": "pareto", "title": _title(table), "choices": costs} if costs else None
+
+
+def _title(table: Table) -> str:
+    return f"{table.title}, {seeds(len(row.runs) for row in table.rows if row.runs)}"
+
+
+def seeds(counts: Iterable[int]) -> str:
+    """Return how many seeds lines or points are means of: ``n = 3``, or ``n = 1 to 3``."""
+    found = sorted(set(counts))
+    return f"n = {found[0]}" if len(found) == 1 else f"n = {found[0]} to {found[-1]}" if found else "n = 0"
 
 
 def _against(table: Table, cost: Metric) -> dict[str, Any] | None:
@@ -50,12 +61,14 @@ def _against(table: Table, cost: Metric) -> dict[str, Any] | None:
         "y": axis(table.main, uy.unit),
         "log": all(x > 0 for x, _ in points) and max(x for x, _ in points) > 10 * min(x for x, _ in points),
         "labels": [row.label for row in rows],
+        "n": [len(row.runs) for row in rows],
         "xs": [x / ux.size for x, _ in points],
         "ys": [y / uy.size for _, y in points],
         "dx": [(row.deviation(cost.name) or 0) / ux.size for row in rows],
         "dy": [(row.deviation("test_accuracy") or 0) / uy.size for row in rows],
         "texts": [[_shown(row, table.main, "test_accuracy"), _shown(row, cost, cost.name)] for row in rows],
         "front": sorted(best, key=lambda i: points[i]),
+        "shape": "hv" if cost.direction == "lower" else "vh",  # what lies between two points can be had from one of them
     }
 
 
@@ -80,7 +93,7 @@ def over_steps(table: Table) -> dict[str, Any] | None:
     unit = scale_for(table.main, [value for curve in found for value in curve.mean])
     return {
         "kind": "lines",
-        "title": table.title,
+        "title": _title(table),
         "x": "time steps",
         "y": axis(table.main, unit.unit),
         "log": max(curve.steps[-1] for curve in found) > 8,
@@ -126,7 +139,7 @@ def training(table: Table, runs: Runs) -> dict[str, Any] | None:
                 lines.append({"label": row.label, "n": len(row.runs), "xs": [i + 1 for i in at], "ys": ys, "dy": []})
         if lines:
             choices.append({"name": "validation" if name == "validation" else "loss", "y": title, "lines": lines})
-    return {"kind": "training", "title": table.title, "x": "epochs, phases in a row", "choices": choices} if choices else None
+    return {"kind": "training", "title": _title(table), "x": "epochs, phases in a row", "choices": choices} if choices else None
 
 
 def _short(value: float) -> float | None:

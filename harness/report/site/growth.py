@@ -16,7 +16,7 @@ from typing import Any
 from harness.metrics import MISSING, format_value, metric, scale_for
 from harness.plugin import UsageError
 from harness.report.scaling import Curve
-from harness.report.site.figures import axis
+from harness.report.site.figures import axis, seeds
 from harness.report.site.leaderboard import Cell, Grid, Head, number
 from harness.report.table import GROUP
 from harness.spec import RunSpec, parse_variant
@@ -35,13 +35,14 @@ class Study:
     about: dict[str, Any]
     over: str  # one of ``OVER``
     curves: list[Curve]
+    n: tuple[int, ...]  # seeds at each point
 
     @property
     def title(self) -> str:
         """Return what the study is about, in one line."""
         a = self.about
         where = f"{a['device']} ({a['kind']}, {a['precision']}, threads {a['threads']})"
-        return f"{a['task']} over {OVER[self.over]}, {a['budget']} budget, {a['track']} track, on {where}"
+        return f"{a['task']} over {OVER[self.over]}, {a['budget']} budget, {a['track']} track, on {where}, {seeds(self.n)}"
 
 
 def studies(store: Store, keys: set[str]) -> list[Study]:
@@ -62,7 +63,8 @@ def studies(store: Store, keys: set[str]) -> list[Study]:
         whole = _named({label: at for label, at in labels.items() if len(at) >= FEWEST})
         if whole:
             curves = [curve for name in METRICS for label, at in sorted(whole.items()) if (curve := _curve(label, name, at)) is not None]
-            found.append(Study(dict(zip(GROUP, about, strict=True)), over, curves))
+            n = tuple(len(runs) for at in whole.values() for runs in at.values())
+            found.append(Study(dict(zip(GROUP, about, strict=True)), over, curves, n))
     return sorted((each for each in found if each.curves), key=lambda each: (-len(each.curves), each.title))
 
 

@@ -6,7 +6,7 @@ Everything here is plain text and numbers; escaping is the templates' work.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import quote
 
@@ -14,6 +14,8 @@ from harness.metrics import MISSING, format_value
 from harness.report.site.runs import Runs
 from harness.report.table import Row, Table
 from harness.report.table.table import OPTIMAL, VERIFIED
+
+BUDGETS = ("paper", "laptop", "smoke")
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Head:
     filters: bool = False  # the column has few values, and a menu to choose one
     minor: bool = False  # left out where the window is narrow
     wide: bool = False  # sentences
+    style: str = ""  # a further class of the style sheet: line (never broken), roomy, hidden (only to filter by, and to search in)
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,8 @@ class Cell:
     order: str = ""
     href: str = ""
     marks: tuple[tuple[str, str], ...] = ()  # signs behind the text, each with its meaning
-    style: str = ""  # a class of the style sheet: code, holds, direction, fails, unknown
+    style: str = ""  # a class of the style sheet: holds, direction, fails, unknown
+    command: str = ""  # folded away below the text, to be copied
 
 
 @dataclass(frozen=True)
@@ -127,13 +131,13 @@ def overview(tables: Sequence[Table], task_pages: Mapping[str, str]) -> Grid:
     """Return a line per table: what it is about, how many methods and runs it has, and the best figure with all that share its rank."""
     heads = [
         Head("task"),
-        Head("suite", filters=True, minor=True),
+        Head("suite", filters=True, style="hidden"),  # the task's name has it
         Head("budget", "how much a run may spend", filters=True),
         Head("track", "matched: settings shared by all; recipe: each method's own", filters=True, minor=True),
-        Head("device", filters=True, minor=True),
+        Head("device", filters=True, minor=True, style="roomy"),
         Head("methods", "rows of the table; options make rows of their own", True, True, minor=True),
         Head("runs", "that finished", True, True, minor=True),
-        Head("best", "mean over seeds of the task's main metric"),
+        Head("best", "mean over seeds of the task's main metric", style="line"),
         Head("first rank", "methods that no other beats significantly, by their figure", wide=True),
     ]
     lines = []
@@ -162,6 +166,12 @@ def _best(table: Table) -> str:
     if not means:
         return MISSING
     return format_value(table.main, max(means) if table.main.direction == "higher" else min(means))
+
+
+def ordered(tables: Iterable[Table]) -> list[Table]:
+    """Return tables by task, and those of a task with the largest budget first; else in the order that they come in."""
+    budgets = {name: place for place, name in enumerate(BUDGETS)}
+    return sorted(tables, key=lambda table: (str(table.about["task"]), budgets.get(table.about["budget"], len(budgets))))
 
 
 def by_task(tables: Sequence[Table]) -> dict[str, list[tuple[int, Table]]]:

@@ -101,6 +101,16 @@ def ablations(
     return shown
 
 
+def refusals(reasons: Mapping[str, str], pages: Mapping[str, str], root: str) -> Grid | None:
+    """Return a line per method that cannot do a task, with the reason; None if there is none."""
+    heads = [Head("method"), Head("why it cannot do this task")]
+    lines = [
+        [Cell(name, order=name, href=f"{root}methods/{pages[name]}.html" if name in pages else ""), Cell(why, order=why)]
+        for name, why in reasons.items()
+    ]
+    return Grid(heads, lines) if lines else None
+
+
 def summary(cards: Mapping[str, Card | None], findings: Sequence[Finding], tables: Sequence[Table], pages: Mapping[str, str]) -> Grid:
     """Return the list of methods: a line each, with where it comes from, its claims, and on how many tasks it was run."""
     heads = [Head("method"), Head("family", filters=True, minor=True), Head("year", numeric=True, descending=True, minor=True)]

@@ -6,7 +6,7 @@ The same records give the same bytes: no page tells the time, but that of the ne
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,10 +18,11 @@ from markupsafe import Markup, escape
 from harness.environment import git_state
 from harness.plugin import UsageError
 from harness.registry import Registries
-from harness.report import claims, curves, history
+from harness.report import claims, curves, history, probes
 from harness.report.baselines import baselines
-from harness.report.site import assets, changes, fields, figures, growth, leaderboard, methods, statements
+from harness.report.site import assets, changes, fields, figures, growth, leaderboard, methods, probed, statements
 from harness.report.site.folder import replaced
+from harness.report.site.leaderboard import Grid
 from harness.report.site.links import file_names
 from harness.report.site.packed import as_block, as_json, pack
 from harness.report.site.runs import INDEX, SHARD, Runs, read
@@ -30,6 +31,7 @@ from harness.spec import OWN, parse_variant
 from harness.store import Store
 
 TEMPLATES = Path(__file__).with_name("templates")
+Cannot = Callable[[str, str], str | None]  # method, task -> reason
 COLUMNS = tuple(dict.fromkeys((*DEFAULT_METRICS, *methods.PRINTED, *figures.COSTS)))
 
 
@@ -44,9 +46,10 @@ class Written:
     broken: list[str]
 
 
-def write(store: Store, registries: Registries, output: Path) -> Written:
+def write(store: Store, registries: Registries, output: Path, cannot: Cannot | None = None) -> Written:
     """Write the site of a store's records to ``output``, which appears whole or not at all.
 
+    ``cannot`` says why a method cannot do a task, both by name; without it the pages of tasks name no such methods.
     Raises UsageError if there is no record, or if ``output`` holds something that is not a site.
     """
     with replaced(output) as folder:
@@ -54,7 +57,7 @@ def write(store: Store, registries: Registries, output: Path) -> Written:
         if not runs.runs:
             told = f"; {len(runs.broken)} file(s) cannot be read" if runs.broken else ""
             raise UsageError(f"no record in {store.folder}{told}; run something first (`spikebench bench`)")
-        _Site(store, registries, runs, folder).write()
+        _Site(store, registries, runs, folder, cannot).write()
         files = [path for path in folder.rglob("*") if path.is_file()]
         size = sum(path.stat().st_size for path in files)
     return Written(output / "index.html", len(runs.runs), len(files), size, runs.broken)
@@ -63,19 +66,21 @@ def write(store: Store, registries: Registries, output: Path) -> Written:
 class _Site:
     """The pages, and what several of them share."""
 
-    def __init__(self, store: Store, registries: Registries, runs: Runs, folder: Path) -> None:
-        self.store, self.registries, self.runs, self.folder = store, registries, runs, folder
+    def __init__(self, store: Store, registries: Registries, runs: Runs, folder: Path, cannot: Cannot | None) -> None:
+        self.store, self.registries, self.runs, self.folder, self.cannot = store, registries, runs, folder, cannot
         keys = set(runs.by_key)
         own = baselines(OWN, {run.label for run in runs.runs}, registries)
         whole = {run.key for run in runs.runs if not run.short}
         wanted = {"metrics": COLUMNS, "against": own, "extra": curves.PATHS, "verified": store.verified()}
-        self.tables, _ = build(store, keys=whole, **wanted) if whole else ([], [])
-        self.short, _ = build(store, keys=keys - whole, **wanted) if keys - whole else ([], [])  # they compete with no whole run
+        self.tables = leaderboard.ordered(build(store, keys=whole, **wanted)[0] if whole else [])
+        short = build(store, keys=keys - whole, **wanted)[0] if keys - whole else []  # they compete with no whole run
+        self.short = leaderboard.ordered(short)
         self.cards = methods.cards(registries, {run.method for run in runs.runs})
         self.families = {name: card.family for name, card in self.cards.items() if card}
         self.task_pages = file_names(table.about["task"] for table in [*self.tables, *self.short])
         self.method_pages = file_names(self.cards)
         self.findings = claims.collect(store, registries)
+        self.probed = probed.by_probe(probes.build(store, registries, keys=keys))
         self.jinja = jinja2.Environment(
             loader=jinja2.FileSystemLoader(TEMPLATES),
             autoescape=True,
@@ -159,7 +164,15 @@ class _Site:
                     "plots": [plot for plot in plots if plot],
                 }
             )
-        return {"card": self._task_card(task), "tables": shown}
+        return {"card": self._task_card(task), "tables": shown, "refusals": self._refusals(task, [table for _, table in found])}
+
+    def _refusals(self, task: str, tables: list[Table]) -> Grid | None:
+        """Return the methods of other tasks that cannot do this one, with the reason; None if there is none."""
+        if self.cannot is None:
+            return None
+        ran = {leaderboard.method_of(row) for table in tables for row in table.rows}
+        others = sorted({run.method for run in self.runs.runs} - ran)
+        return methods.refusals({name: why for name in others if (why := self.cannot(name, task))}, self.method_pages, "../")
 
     def _task_card(self, task: str) -> Any:
         try:
@@ -177,7 +190,8 @@ class _Site:
             "name": name,
             "claims": statements.grid(own, self.method_pages, "../"),
             "claim_summary": statements.summary(own),
-            "probe": name in self.registries.probes.names(),
+            "probe": name in self.registries.probes.names() or name in self.probed,
+            "probed": [(table, probed.grid(table, self.method_pages, "../")) for table in self.probed.get(name, [])],
             "results": methods.results(found, self.task_pages, "../"),
             "ablations": methods.ablations(found, self.families, self.method_pages, "../"),
             "task_pages": self.task_pages,

@@ -34,7 +34,8 @@ function frame(x, y, more = {}) {
   };
 }
 
-const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+// Plotly would offer to send a chart to a server of its makers; a page of this site sends nothing anywhere.
+const config = { responsive: true, displaylogo: false, showSendToCloud: false, plotlyServerURL: "", modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
 
 // Whole numbers on an axis of few of them.
 const whole = (xs) => (Math.max(...xs) <= 12 ? { dtick: 1 } : {});
@@ -43,10 +44,10 @@ function points(found) {
   const best = found.front;
   const band = {
     name: "Pareto front", x: best.map((i) => found.xs[i]), y: best.map((i) => found.ys[i]), mode: "lines", hoverinfo: "skip",
-    line: { color: css("--faint"), dash: "dash", width: 1.5 },
+    line: { color: css("--faint"), dash: "dash", width: 1.5, shape: found.shape },
   };
   const each = found.labels.map((label, i) => ({
-    name: short(label), x: [found.xs[i]], y: [found.ys[i]], mode: "markers", hoverinfo: "text",
+    name: `${short(label)} (n = ${found.n[i]})`, x: [found.xs[i]], y: [found.ys[i]], mode: "markers", hoverinfo: "text",
     text: `${plain(label)}${best.includes(i) ? " (Pareto-optimal)" : ""}<br>${found.texts[i].map(plain).join("<br>")}`,
     error_x: { array: [found.dx[i]], thickness: 1, width: 2 },
     error_y: { array: [found.dy[i]], thickness: 1, width: 2 },
@@ -143,7 +144,10 @@ function start(figure) {
   const content = JSON.parse(figure.querySelector("script").textContent);
   let redraw;
   if (content.kind === "history") {
-    cascade(figure, content, (line) => (redraw = () => draw(figure, history(line)))());
+    cascade(figure, content, (line) => {
+      figure.querySelector("figcaption span").textContent = line.title;
+      (redraw = () => draw(figure, history(line)))();
+    });
   } else {
     let chosen = 0;
     redraw = () => draw(figure, KINDS[content.kind](content, content.choices?.[chosen]));

@@ -74,7 +74,7 @@ function listed(record, path, title, names, note = "") {
 const numbers = (values) => values.map((value) => { const number = asNumber(value); return Number.isFinite(number) ? number : null; });
 
 function plot(title, made) {
-  const figure = el("figure", { class: "plot" }, el("figcaption", {}, title), el("div", { class: "drawing" }));
+  const figure = el("figure", { class: "plot" }, el("figcaption", {}, el("b", {}, title)), el("div", { class: "drawing" }));
   const redraw = () => draw(figure, made());
   requestAnimationFrame(redraw);
   scheme.addEventListener("change", redraw);
@@ -102,7 +102,7 @@ function curves(record) {
     figures.push(plot("Training: loss, and the main metric on validation data", () => {
       const [drawn, layout] = lines({ y: "training loss", lines: [line("loss", trace.map((e) => e.loss)), line(`validation ${of.title}`, inUnit(trace.map((e) => e.validation), of))] }, "epochs, phases in a row");
       drawn[1].yaxis = "y2";
-      layout.yaxis2 = { automargin: true, title: { text: plain(`validation ${named(of)}`) }, overlaying: "y", side: "right", showgrid: false };
+      layout.yaxis2 = { automargin: true, title: { text: plain(`validation ${named(of)}`) }, overlaying: "y", side: "right", showgrid: false, tickmode: "auto" };
       layout.legend = { orientation: "h", y: -0.2 };
       return [drawn, layout];
     }));
@@ -132,9 +132,9 @@ function heading(record) {
   const link = (kind, name, folder) => (Object.hasOwn(pages[kind], name) ? el("a", { href: `${folder}/${pages[kind][name]}.html` }, name) : name);
   const status = el("span", { class: `badge ${record.status === "ok" ? "holds" : "fails"}` }, record.status);
   const found = [
-    el("h1", {}, record.label),
+    el("h1", {}, record.label, " ", status),
     el("p", { class: "lead" }, "on ", link("tasks", spec.task, "tasks"), `, seed ${spec.seed}, ${spec.track} track, ${spec.budget} budget; method `, link("methods", spec.method, "methods")),
-    el("p", { class: "about" }, status, ` ${dictionary.statuses[record.status] ?? "unknown status"}; started ${record.started}, took ${show(record.duration)} s; key `, el("code", {}, record.key)),
+    el("p", { class: "about" }, `${record.status}: ${dictionary.statuses[record.status] ?? "unknown status"}; started ${record.started}, took ${Number.isFinite(record.duration) ? Number(record.duration.toPrecision(4)) : "-"} s; key `, el("code", {}, record.key)),
   ];
   if (record.environment) found.push(el("p", { class: "about" }, `${record.environment.device} (${record.environment.device_kind}, ${spec.precision}, threads ${record.environment.threads}); commit ${record.environment.git_commit ?? "unknown"}${record.environment.git_dirty ? ", with changes" : ""}`));
   if (record.failure) found.push(section("Failure", el("p", {}, record.failure.message), el("pre", {}, record.failure.traceback)));
