@@ -26,7 +26,7 @@ BURST = 0.02  # seconds of a burst, about
 INTERVAL = 0.002  # seconds that are timed in one, at least: calls that are shorter are timed several at a time
 TIMES = (1, 10)  # intervals of a burst, at least and at most
 EXTRA = 20.0  # seconds that noisy timings may take beyond the rounds of all
-SESSIONS = 2  # pairs of fresh processes that must confirm a suspicion
+SESSIONS = 4  # pairs of fresh processes that must confirm a suspicion
 Say = Callable[[str], None]
 
 

@@ -11,8 +11,9 @@ logarithms of their ratios:
 A timing is *suspected* of being slower when p < 0.05 and the ratio exceeds 1 + the larger of threshold and noise; of being faster, the
 other way round. What two processes differ by all the time they live (where the loader put things in memory) no test within one pair of
 processes can tell from the code. So each suspect is measured again in fresh processes, and is slower or faster only if the ratio exceeds
-the threshold in every such pair of processes and threshold and noise in all together, and the rank test of all fresh pairs holds at
-``alpha`` after Holm's correction for the number of suspects. The first measurement only chooses; it takes no part in these.
+the threshold in every such pair of processes, threshold and noise in all together (where noise is at least 2.5 standard errors of the
+mean of the processes' ratios), and the rank test of all fresh pairs holds at ``alpha`` after Holm's correction for the number of suspects.
+The first measurement only chooses; it takes no part in these.
 
 Sources: Wilcoxon, Biometrics Bulletin 1, 1945; Cliff, Psychological Bulletin 114, 1993; Holm, Scandinavian Journal of Statistics 6, 1979.
 """
@@ -84,6 +85,13 @@ def bound(bursts: Bursts, timing: Timing, settings: Settings) -> float:
     return max(settings.threshold(timing.metric), bursts.noise)
 
 
+def between(sessions: Sequence[Bursts]) -> float:
+    """Return the relative change of their median ratio that the scatter between pairs of processes may bring about."""
+    if len(sessions) < 2:
+        return 0.0
+    return float(np.expm1(WIDTH * np.std([np.log(each.ratio) for each in sessions], ddof=1) / np.sqrt(len(sessions))))
+
+
 def suspected(bursts: Bursts, timing: Timing, settings: Settings) -> int:
     """Return 1 if the head looks slower, -1 if it looks faster, else 0."""
     for sign in (1, -1):
@@ -114,6 +122,7 @@ def judge(first: dict[str, Bursts], timings: Sequence[Timing], settings: Setting
             status, note = "unmeasured", "it seemed to differ, and could not be looked at again"
         elif sign:
             threshold = settings.threshold(each.metric)
+            allowed = max(allowed, between(sessions))
             beyond = _joined(sessions).ratio ** sign > 1 + allowed and all(session.ratio**sign > 1 + threshold for session in sessions)
             sure = beyond and p_values[name] < settings.alpha
             status = ("slower" if sign > 0 else "faster") if sure else "unconfirmed"

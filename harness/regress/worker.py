@@ -64,11 +64,12 @@ class Worker:
             "PYTHONHASHSEED": "0",
             "OMP_NUM_THREADS": "1",
             "MKL_NUM_THREADS": "1",
-            # glibc: memory that is freed is kept. Whether the system gets it back after every call is luck of the layout, and it then
-            # has to be zeroed again, for up to a third of the time of a neuron core.
-            "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
-            "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
-            "MALLOC_TOP_PAD_": str(1 << 26),
+            # Keep freed memory, on huge pages (harness/allocator.py): else it is luck of the layout whether the system takes it back after
+            # every call and zeroes it again, for up to a third of the time of a neuron core.
+            "THP_MEM_ALLOC_ENABLE": "1",
+            "MALLOC_MMAP_MAX_": "0",
+            "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
+            "MALLOC_TOP_PAD_": str(64 << 20),
         }
         self._process = subprocess.Popen(
             [sys.executable, "-P", str(program())],

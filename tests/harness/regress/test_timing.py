@@ -9,6 +9,7 @@ import pytest
 
 from harness.regress import timing
 from harness.regress.plan import Timing
+from harness.regress.schedule import SESSIONS
 from harness.regress.settings import Settings
 from harness.regress.timing import Bursts, bound, cliffs_delta, judge, p_slower, ratio_interval
 
@@ -44,7 +45,7 @@ def compared(random: np.random.Generator, noise: Noise, slower: float = 1.0, luc
         {STEP.name: bursts(random, noise, slower, luck)},
         [STEP],
         Settings(),
-        lambda suspects: {each.name: [bursts(random, noise, slower, luck) for _ in range(2)] for each in suspects},
+        lambda suspects: {each.name: [bursts(random, noise, slower, luck) for _ in range(SESSIONS)] for each in suspects},
     )
     return found[0].status
 
