@@ -202,8 +202,9 @@ def table(
         pareto=costs,
         verified=verified(store),
     )
-    if not tables and not broken:
+    if not tables:
         check_names(store, wanted, suites, methods, plugin_files)
+        complain(broken)
         raise UsageError(f"no record in {folder} fits")
     shown = {row.label for each in tables for row in each.rows}
     if against not in ("", OWN, *shown):

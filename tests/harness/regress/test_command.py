@@ -69,11 +69,17 @@ def test_an_interrupt_ends_with_130_and_leaves_no_worktree(clone):
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
+        # A shell's background jobs ignore interrupts, and hand that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    for line in process.stderr:
-        if "cores done" in line:  # both sides are at work
-            break
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    try:
+        for line in process.stderr:
+            if "cores done" in line:  # both sides are at work
+                break
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
     assert process.returncode == 130
     assert len(git(clone, "worktree", "list").splitlines()) == 1
