@@ -8,13 +8,14 @@ that ``spikebench verify`` has checked; it is no record.
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import json
 import os
 import re
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -122,15 +123,16 @@ class Store:
             return [], []
         wanted = ["schema_version", *ALWAYS_THERE, *paths.values()]
         parts = [files[start : start + PART] for start in range(0, len(files), PART)]
-        with duckdb.connect(config={"threads": 1}) as database, ThreadPoolExecutor(THREADS) as threads:
-            extracted = list(threads.map(lambda part: _extract(database, [self.folder / name for name in part], wanted), parts))
         rows, broken = [], []
-        for name, text in zip(files, (text for part in extracted for text in part), strict=True):
-            values = _decoded(text)
-            if values is None:
-                broken.append(name)
-            else:
-                rows.append({"file": name, **dict(zip(paths, values[1 + len(ALWAYS_THERE) :], strict=True))})
+        with _uncollected():
+            with duckdb.connect(config={"threads": 1}) as database, ThreadPoolExecutor(THREADS) as threads:
+                extracted = list(threads.map(lambda part: _extract(database, [self.folder / name for name in part], wanted), parts))
+            for name, text in zip(files, (text for part in extracted for text in part), strict=True):
+                values = _decoded(text)
+                if values is None:
+                    broken.append(name)
+                else:
+                    rows.append({"file": name, **dict(zip(paths, values[1 + len(ALWAYS_THERE) :], strict=True))})
         return rows, broken
 
     def _files(self) -> list[str]:
@@ -145,6 +147,18 @@ class Store:
         """
         found = self.folder.rglob(VERIFIED) if self.deep else self.folder.glob(VERIFIED)
         return {key for path in found for key in _verified(path)}
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Look for no cycles meanwhile: rows have none, and to search a million objects of theirs again and again takes long."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _extract(database: duckdb.DuckDBPyConnection, files: Sequence[Path], paths: Sequence[str]) -> list[str | None]:

@@ -42,15 +42,14 @@ class Fit:
 
 def fit(x: Sequence[float], y: Sequence[float]) -> Fit:
     """Return the fit; raise ValueError for fewer than two different x."""
-    from scipy.stats import linregress, t
+    from scipy.special import stdtrit  # imported where it is needed: many reports fit nothing
 
     if len(set(x)) < 2:
         raise ValueError(f"a line needs two different values, not {sorted(set(x))}")
-    line = linregress(x, y)
+    slope, intercept, r2, error = _line(np.asarray(x, float), np.asarray(y, float))
     free = len(x) - 2
-    reach = float(t.ppf(0.975, free)) * float(line.stderr) if free else math.nan
-    slope, r2 = float(line.slope), float(line.rvalue) ** 2
-    exponent = float(linregress(np.log(x), np.log(y)).slope) if min(*x, *y) > 0 else math.nan
+    reach = float(stdtrit(free, 0.975)) * error if free else math.nan
+    exponent = _line(np.log(x), np.log(y))[0] if min(*x, *y) > 0 else math.nan
     change, mean = abs(slope) * (max(x) - min(x)), abs(float(np.mean(y)))
     if change <= FLAT * mean:
         verdict = "constant"
@@ -58,7 +57,16 @@ def fit(x: Sequence[float], y: Sequence[float]) -> Fit:
         verdict = "linear"
     else:
         verdict = "?" if math.isnan(exponent) else f"~x^{exponent:.2f}"
-    return Fit(slope, slope - reach, slope + reach, float(line.intercept), r2, exponent, verdict)
+    return Fit(slope, slope - reach, slope + reach, intercept, r2, exponent, verdict)
+
+
+def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float, float]:
+    """Return slope, intercept, R² (NaN where y does not vary) and standard error of the slope (NaN too, or for two points)."""
+    of_x, both, _, of_y = np.cov(x, y, bias=True).flat
+    slope = float(both / of_x)
+    r2 = min(1.0, float(both**2 / (of_x * of_y))) if of_y > 0 else math.nan
+    error = math.sqrt((1 - r2) * of_y / of_x / (len(x) - 2)) if len(x) > 2 else math.nan
+    return slope, float(y.mean() - slope * x.mean()), r2, error
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest, ttest_rel
+from scipy.stats import binomtest, bootstrap, ttest_rel
 
 from harness.statistics import Runs, holm, interval, over_items, over_seeds, p_value, ranks, sign_flip
 
@@ -171,3 +171,11 @@ class TestRanks:
             bits = random.random((6, 200)) < 0.9
             alarms += set(ranks([Runs({0: float(b.mean())}, {0: b.tolist()}) for b in bits])) != {1}
         assert alarms <= 6  # at most 3 expected at the 5 % level
+
+
+def test_the_bootstrap_interval_is_that_of_scipy():
+    random = np.random.default_rng(3)
+    for _ in range(5):
+        sample = random.exponential(size=random.integers(3, 12))
+        options = {"confidence_level": 0.9, "n_resamples": 9999, "method": "BCa", "rng": np.random.default_rng(0)}
+        assert interval(list(sample), 0.9) == pytest.approx(bootstrap((sample,), np.mean, **options).confidence_interval, rel=1e-9)
