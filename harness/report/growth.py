@@ -18,19 +18,11 @@ from typing import Any
 from harness.metrics import Metric
 from harness.plugin import UsageError, written
 from harness.report.scaling import Curve
+from harness.report.table.table import GROUP
 from harness.spec import parse_variant
 from harness.store import Store
 
 AXES = {"steps": "time steps T", "length": "length of the sequence", "depth": "depth of the network", "batch": "batch size"}
-ABOUT = {
-    "task": "spec.task",
-    "track": "spec.track",
-    "budget": "spec.budget",
-    "device": "environment.device",
-    "kind": "environment.device_kind",
-    "precision": "spec.precision",
-    "threads": "spec.threads",
-}
 RUN = {
     "method": "spec.method",
     "label": "label",
@@ -77,7 +69,7 @@ def grown(
 
     Of a seed that was run several times the latest record counts; of several curves of one label, the one with most points.
     """
-    rows, broken = store.select({**ABOUT, **RUN, **{m.name: m.path for m in metrics}})
+    rows, broken = store.select({**GROUP, **RUN, **{m.name: m.path for m in metrics}})
     fits = [
         row
         for row in rows
@@ -103,7 +95,7 @@ def grown(
         for (_, about, label), versions in sorted(sets.items()):
             runs = max(versions.values(), key=lambda runs: len({x for x, _ in runs}))
             if len({x for x, _ in runs}) > 1:
-                growth = found.setdefault((axis, about), Growth(dict(zip(ABOUT, json.loads(about), strict=True)), axis))
+                growth = found.setdefault((axis, about), Growth(dict(zip(GROUP, json.loads(about), strict=True)), axis))
                 for curve, seeds in _curves(label, runs, metrics):
                     growth.curves.append(curve)
                     growth.seeds.append(seeds)
@@ -115,7 +107,7 @@ def _place(row: dict[str, Any], axis: str) -> tuple[str, str, str, float] | None
     base, given = parse_variant(row["task"], "task")
     settings = row["settings"]
     training, backbone = dict(settings["training"]), dict(settings["backbone"])
-    about = {name: row[name] for name in ABOUT}
+    about = {name: row[name] for name in GROUP}
     steps, samples = settings["steps"], row["samples"]
     if axis == "steps":
         x, steps = steps, None
