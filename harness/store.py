@@ -8,14 +8,13 @@ that ``spikebench verify`` has checked; it is no record.
 from __future__ import annotations
 
 import contextlib
-import gc
 import hashlib
 import json
 import os
 import re
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from pydantic_core import from_json
 
 from harness.plugin import UsageError
 from harness.record import SCHEMA_VERSION, Record, read_record
+from harness.uncollected import uncollected
 
 DEFAULT_FOLDER = Path("results") / "local"
 VERIFIED = "verified.json"  # {"schema": 1, "records": {key: {"sha256": of the record's file, "checked": date, "rerun": true or false}}}
@@ -124,7 +124,7 @@ class Store:
         wanted = ["schema_version", *ALWAYS_THERE, *paths.values()]
         parts = [files[start : start + PART] for start in range(0, len(files), PART)]
         rows, broken = [], []
-        with _uncollected():
+        with uncollected():
             with duckdb.connect(config={"threads": 1}) as database, ThreadPoolExecutor(THREADS) as threads:
                 extracted = list(threads.map(lambda part: _extract(database, [self.folder / name for name in part], wanted), parts))
             for name, text in zip(files, (text for part in extracted for text in part), strict=True):
@@ -147,18 +147,6 @@ class Store:
         """
         found = self.folder.rglob(VERIFIED) if self.deep else self.folder.glob(VERIFIED)
         return {key for path in found for key in _verified(path)}
-
-
-@contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
-    """Look for no cycles meanwhile: rows have none, and to search a million objects of theirs again and again takes long."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _extract(database: duckdb.DuckDBPyConnection, files: Sequence[Path], paths: Sequence[str]) -> list[str | None]:

@@ -12,8 +12,10 @@ from harness.registry import Registries
 from harness.report.claims import VERDICTS, gather, render
 from harness.report.table import FORMATS
 from harness.store import Store, describe_broken
+from harness.uncollected import uncollected
 
 
+@uncollected()
 def claims(folder: Path, methods: Sequence[str], verdicts: Sequence[str], style: str, plugin_files: Sequence[Path]) -> None:
     """Print the claims of the cards of ``methods`` (and probes; default: all) beside the records of a folder and those below it."""
     if style not in FORMATS:

@@ -27,6 +27,7 @@ from harness.report.table import (
 )
 from harness.spec import OWN
 from harness.store import Store, describe_broken
+from harness.uncollected import uncollected
 
 if TYPE_CHECKING:
     from harness.registry import Registries
@@ -148,6 +149,7 @@ def _reasons(tables: Sequence[Table], plugin_files: Sequence[Path]) -> None:
                 table.reasons[label] = reason
 
 
+@uncollected()
 def table(
     folder: Path,
     tasks: Sequence[str],
