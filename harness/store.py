@@ -118,7 +118,7 @@ class Store:
 
         Values come as DuckDB reads them from JSON: texts for strings, floats for numbers, None where absent.
         """
-        files = self._files()
+        files = self.files()
         if not files:
             return [], []
         wanted = ["schema_version", *ALWAYS_THERE, *paths.values()]
@@ -135,7 +135,7 @@ class Store:
                     rows.append({"file": name, **dict(zip(paths, values[1 + len(ALWAYS_THERE) :], strict=True))})
         return rows, broken
 
-    def _files(self) -> list[str]:
+    def files(self) -> list[str]:
         """Return the paths of all files that may be records, from the folder on, sorted."""
         found = self.folder.rglob("*.json") if self.deep else self.folder.glob("*.json")
         return sorted(path.relative_to(self.folder).as_posix() for path in found if path.name != VERIFIED)

@@ -30,6 +30,7 @@ from harness.regress.finding import Finding, Outcome
 from harness.regress.settings import Settings
 from harness.regress.timing import cliffs_delta
 from harness.statistics import Runs, holm, p_value
+from harness.store import Store
 
 Cell = tuple[Any, ...]
 Runs_ = dict[int, Record]
@@ -45,11 +46,11 @@ def read(folder: Path) -> tuple[dict[Cell, Runs_], list[str]]:
     """Return cell -> seed -> newest record of a folder and those below it, and the files that are no readable record."""
     found: dict[Cell, Runs_] = defaultdict(dict)
     broken = []
-    for path in sorted(folder.rglob("*.json")):
+    for name in Store(folder, deep=True).files():
         try:
-            record = Record.model_validate_json(path.read_text(encoding="utf-8"))
+            record = Record.model_validate_json((folder / name).read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, ValidationError):
-            broken.append(path.relative_to(folder).as_posix())
+            broken.append(name)
             continue
         spec = record.spec
         cell = (record.label, spec.task, spec.track, spec.budget, spec.precision, spec.device.partition(":")[0], spec.threads)

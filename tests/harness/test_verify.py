@@ -38,13 +38,13 @@ def here(registries):
 @pytest.fixture(scope="module")
 def beside():
     """Reference records of static/digits, and one whose data are not here."""
-    return [record for path in sorted(REFERENCE.glob("*.json")) if (record := read_record(path)).spec.task == "static/digits"]
+    return [record for path in sorted(REFERENCE.glob("[0-9a-f]*.json")) if (record := read_record(path)).spec.task == "static/digits"]
 
 
 @pytest.fixture(scope="module")
 def measured():
     """Real records: one method on static/digits with three seeds, and another one."""
-    paths = sorted(REFERENCE.glob("*.json"), key=lambda path: (read_record(path).label != "stbp", path.name))
+    paths = sorted(REFERENCE.glob("[0-9a-f]*.json"), key=lambda path: (read_record(path).label != "stbp", path.name))
     return [path for path in paths if read_record(path).spec.task == "static/digits"][:FEW]
 
 

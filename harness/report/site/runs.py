@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from harness.metrics import METRICS
 from harness.record import Record
 from harness.report.site.packed import as_json
-from harness.store import VERIFIED, Store
+from harness.store import Store
 
 SHARD = 40  # records per file
 POINTS = 100  # of a list of numbers that a page draws
@@ -89,15 +89,13 @@ def read(store: Store) -> Runs:
     texts: dict[str, bytes] = {}
     broken = []
     shared: dict[Any, Any] = {}
-    for path in sorted(store.folder.rglob("*.json") if store.deep else store.folder.glob("*.json")):
-        if path.name == VERIFIED:
-            continue
+    for name in store.files():
         try:
-            text = path.read_bytes()
+            text = (store.folder / name).read_bytes()
             Record.model_validate_json(text)
             record = pydantic_core.from_json(text)
         except (OSError, ValidationError, ValueError):
-            broken.append(path.relative_to(store.folder).as_posix())
+            broken.append(name)
             continue
         run = _run(record, shared)
         if run.key not in found or found[run.key].started <= run.started:
