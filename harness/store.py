@@ -116,7 +116,7 @@ class Store:
     def select(self, paths: dict[str, str]) -> tuple[list[dict[str, Any]], list[str]]:
         """Return one row per readable record with the values at JSON ``paths`` (name -> dotted path), and unreadable files.
 
-        Values come as DuckDB reads them from JSON: texts for strings, floats for numbers, None where absent.
+        Values are those of the JSON text (a figure that is not finite is a text there); None where absent.
         """
         files = self.files()
         if not files:

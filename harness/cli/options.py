@@ -26,6 +26,13 @@ Methods = Annotated[
 Tasks = Annotated[str, typer.Option("--task", "-t", help="Tasks, comma-separated: static/digits.")]
 Suites = Annotated[str, typer.Option("--suite", help="All tasks of these suites.")]
 Families = Annotated[str, typer.Option("--family", help="Only methods of these families.")]
+Budget = Annotated[str, typer.Option("--budget", help="smoke (seconds), laptop (minutes) or paper (the published recipe).")]
+Track = Annotated[str, typer.Option("--track", help="matched (settings shared by all) or recipe (the method's own).")]
+Device = Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")]
+Precision = Annotated[str, typer.Option("--precision", help="fp32, bf16 or fp16 (autocast).")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", help="key=value: a training setting or an option of the methods; may be given again.")
+]
 Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Runs at a time. With more than one, times disturb each other.")]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads of a run. Default: 1 for smoke, else cores / jobs.")]
 Force = Annotated[bool, typer.Option("--force", help="Run again what is finished.")]

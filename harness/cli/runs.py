@@ -8,7 +8,25 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import DEFAULT_RESULTS, Against, Families, Force, Jobs, Methods, Plugins, Results, Suites, Tasks, Threads, app
+from harness.cli.options import (
+    DEFAULT_RESULTS,
+    Against,
+    Budget,
+    Device,
+    Families,
+    Force,
+    Jobs,
+    Methods,
+    Plugins,
+    Precision,
+    Results,
+    Set,
+    Suites,
+    Tasks,
+    Threads,
+    Track,
+    app,
+)
 from harness.plugin import UsageError
 
 
@@ -36,16 +54,14 @@ def run(
     suite: Suites = "",
     family: Families = "",
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Seeds 0 to N-1.")] = 1,
-    budget: Annotated[str, typer.Option("--budget", help="smoke (seconds), laptop (minutes) or paper (the published recipe).")] = "smoke",
-    track: Annotated[str, typer.Option("--track", help="matched (settings shared by all) or recipe (the method's own).")] = "matched",
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")] = "cpu",
-    precision: Annotated[str, typer.Option("--precision", help="fp32, bf16 or fp16 (autocast).")] = "fp32",
+    budget: Budget = "smoke",
+    track: Track = "matched",
+    device: Device = "cpu",
+    precision: Precision = "fp32",
     steps: Annotated[int | None, typer.Option("--steps", "-T", min=1, help="Time steps, where the data leave them open.")] = None,
     jobs: Jobs = 1,
     threads: Threads = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="key=value: a training setting or an option of the methods; may be given again.")
-    ] = None,
+    settings: Set = None,
     probe: Annotated[str, typer.Option("--probe", help="Probes to apply to the trained networks, comma-separated.")] = "",
     time_limit: Annotated[
         float | None, typer.Option("--time-limit", min=1, help="Seconds until a run is ended. Default: the budget's.")
@@ -97,12 +113,12 @@ def scale(
     method: Methods = "",
     metrics: Annotated[str, typer.Option("--metrics", help="Metrics, comma-separated. Default: memory and step time.")] = "",
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Seeds 0 to N-1; points are means over them.")] = 1,
-    budget: Annotated[str, typer.Option("--budget", help="Which network: smoke, laptop or paper.")] = "smoke",
-    track: Annotated[str, typer.Option("--track", help="matched or recipe.")] = "matched",
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")] = "cpu",
-    precision: Annotated[str, typer.Option("--precision", help="fp32, bf16 or fp16 (autocast).")] = "fp32",
+    budget: Budget = "smoke",
+    track: Track = "matched",
+    device: Device = "cpu",
+    precision: Precision = "fp32",
     threads: Threads = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="key=value, as for `run`; may be given again.")] = None,
+    settings: Set = None,
     format: Annotated[str, typer.Option("--format", "-f", help="terminal, github or csv.")] = "terminal",
     against: Annotated[str, typer.Option("--against", help="A method to run besides, and to give the others' figures as ratios to.")] = "",
     plugin: Plugins = None,
@@ -141,9 +157,9 @@ def tune(
     method: Annotated[str, typer.Option("--method", "-m", help="Methods, comma-separated; what is set in brackets is not tuned.")],
     trials: Annotated[int, typer.Option("--trials", help="Runs that each method may spend; the first has its defaults.")] = 12,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Seeds to run the best settings with.")] = 1,
-    budget: Annotated[str, typer.Option("--budget", help="smoke, laptop or paper.")] = "smoke",
-    track: Annotated[str, typer.Option("--track", help="matched or recipe.")] = "matched",
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")] = "cpu",
+    budget: Budget = "smoke",
+    track: Track = "matched",
+    device: Device = "cpu",
     threads: Threads = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="key=value, not to be tuned; may be given again.")] = None,
     plugin: Plugins = None,
